@@ -1,0 +1,271 @@
+"""One tree of errors, shared by both sides of the queue.
+
+Every error carries a stable ``code`` (part of the contract: never rename one), a sentence that
+says what was wrong, with what, and what to do, and ``details`` of plain JSON values. A message may
+quote an answer, which is patient data: logs carry the code alone, never the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+
+class MedGemmaError(Exception):
+    """Base of every error this project raises on purpose."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details: dict[str, Any] = details
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Keyword details do not survive the default pickling of exceptions.
+        return (_rebuild, (type(self), self.message, self.details))
+
+
+def _rebuild(kind: type[MedGemmaError], message: str, details: dict[str, Any]) -> MedGemmaError:
+    return kind(message, **details)
+
+
+# --- what a caller handed us -------------------------------------------------------------------
+
+
+class InputError(MedGemmaError):
+    """An image or file cannot be used."""
+
+    code = "input_error"
+
+
+class FileUnreadable(InputError):
+    code = "file_unreadable"
+
+
+class NotAnImage(InputError):
+    code = "not_an_image"
+
+
+class TruncatedImage(InputError):
+    code = "truncated_image"
+
+
+class EmptyImage(InputError):
+    """An image with no pixels: zero rows or columns."""
+
+    code = "empty_image"
+
+
+class ImageTooLarge(InputError):
+    """Over the pixel or byte limit; found before anything was decoded."""
+
+    code = "image_too_large"
+
+
+class DicomError(InputError):
+    code = "dicom_error"
+
+
+class DicomWithoutPixels(DicomError):
+    code = "dicom_without_pixels"
+
+
+class DicomNotAnImage(DicomError):
+    """SEG, RTDOSE, SR and their kin: they describe other images and are no input themselves."""
+
+    code = "dicom_not_an_image"
+
+
+class DicomEncrypted(DicomError):
+    code = "dicom_encrypted"
+
+
+class DicomUndecodable(DicomError):
+    """A transfer syntax for which no decoder is installed, or pixel data it cannot decode."""
+
+    code = "dicom_undecodable"
+
+
+class DicomSupportMissing(DicomError):
+    """The file is DICOM and the ``[dicom]`` extra is not installed."""
+
+    code = "dicom_support_missing"
+
+
+# --- what a caller asked for -------------------------------------------------------------------
+
+
+class RequestError(MedGemmaError):
+    code = "request_error"
+
+
+class InvalidRequest(RequestError):
+    code = "invalid_request"
+
+
+class EmptyPrompt(RequestError):
+    code = "empty_prompt"
+
+
+class ReservedToken(RequestError):
+    """A text contains a control token of the model, which would change what the prompt means."""
+
+    code = "reserved_token"
+
+
+class KeywordNotInAnswer(RequestError):
+    """Details: ``keyword``, ``answer``."""
+
+    code = "keyword_not_in_answer"
+
+
+class TokenOutOfRange(RequestError):
+    """Details: ``position``, ``first``, ``last`` (the positions that can be explained)."""
+
+    code = "token_out_of_range"
+
+
+class EmptyAnswer(RequestError):
+    """The model said nothing, so there is nothing to explain."""
+
+    code = "empty_answer"
+
+
+class SequenceTooLong(RequestError):
+    code = "sequence_too_long"
+
+
+# --- jobs --------------------------------------------------------------------------------------
+
+
+class JobError(MedGemmaError):
+    code = "job_error"
+
+
+class JobNotFound(JobError):
+    code = "job_not_found"
+
+
+class JobNotFinished(JobError):
+    code = "job_not_finished"
+
+
+class JobCancelled(JobError):
+    code = "job_cancelled"
+
+
+class WaitTimeout(JobError):
+    """The wait ended, not the job: it goes on, and can be waited for again."""
+
+    code = "wait_timeout"
+
+
+class JobTimeLimit(JobError):
+    """The job ran longer than the worker's limit."""
+
+    code = "time_limit"
+
+
+class WorkerLost(JobError):
+    """Every attempt ended with the death of the process that ran it."""
+
+    code = "worker_lost"
+
+
+class ArtifactDamaged(JobError):
+    """An artifact is missing or its bytes are not those that the result names."""
+
+    code = "artifact_damaged"
+
+
+# --- the model ---------------------------------------------------------------------------------
+
+
+class ModelError(MedGemmaError):
+    code = "model_error"
+
+
+class ModelLoadFailed(ModelError):
+    code = "model_load_failed"
+
+
+class ModelNotServed(ModelError):
+    """No worker has ever published this model to the store."""
+
+    code = "model_not_served"
+
+
+class ModelMismatch(ModelError):
+    """The job names another model, revision or method than the worker holds."""
+
+    code = "model_mismatch"
+
+
+class NonFiniteRelevancy(ModelError):
+    """NaN or infinity in attention, gradient or logits. Details: ``layer``."""
+
+    code = "non_finite_relevancy"
+
+
+class OutOfMemory(ModelError):
+    code = "out_of_memory"
+
+
+class DeviceError(ModelError):
+    """A device that was asked for is not there, or was named wrongly."""
+
+    code = "device_error"
+
+
+# --- the parts around us -----------------------------------------------------------------------
+
+
+class ServiceError(MedGemmaError):
+    code = "service_error"
+
+
+class BrokerUnreachable(ServiceError):
+    code = "broker_unreachable"
+
+
+class StoreUnreachable(ServiceError):
+    code = "store_unreachable"
+
+
+class StoreRefused(ServiceError):
+    """The store answered, and said no: credentials, bucket or policy."""
+
+    code = "store_refused"
+
+
+class InvalidSettings(ServiceError):
+    code = "invalid_settings"
+
+
+class PartMissing(ServiceError):
+    """A program or package that an embedded part needs is not installed."""
+
+    code = "part_missing"
+
+
+class InternalError(MedGemmaError):
+    """A defect of ours. The worker's log has the trace under the job's id."""
+
+    code = "internal_error"
+
+
+def _tree(root: type[MedGemmaError]) -> Iterator[type[MedGemmaError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _tree(child)
+
+
+def error_classes() -> dict[str, type[MedGemmaError]]:
+    """Every error class by its code."""
+    return {kind.code: kind for kind in _tree(MedGemmaError)}
+
+
+def error_from_code(code: str, message: str, details: dict[str, Any]) -> MedGemmaError:
+    """The error that a record describes; an unknown code gives the base class."""
+    return error_classes().get(code, MedGemmaError)(message, **details)

@@ -1,0 +1,85 @@
+"""Where everything lies in the store: the only place that spells a key.
+
+    models/<name>.json
+    <tenant>/inputs/<sha256>.png  .json
+    <tenant>/jobs/<job_id>/request.json
+    <tenant>/jobs/<job_id>/<attempt>-<nonce>/relevancy.npz  heatmap-<k>.png  overlay-<k>.png
+    <tenant>/jobs/<job_id>/result.json
+    <tenant>/jobs/<job_id>/history/<n>.json
+
+Every part of a key is matched against its alphabet first, so no id can walk out of its place.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import StringConstraints, TypeAdapter, ValidationError
+
+from medgemma_tasks.errors import InvalidRequest
+from medgemma_tasks.models import JobId, ModelName, Sha256, Tenant
+
+_tenant: TypeAdapter[str] = TypeAdapter(Tenant)
+_job: TypeAdapter[str] = TypeAdapter(JobId)
+_sha256: TypeAdapter[str] = TypeAdapter(Sha256)
+_model: TypeAdapter[str] = TypeAdapter(ModelName)
+_attempt: TypeAdapter[str] = TypeAdapter(
+    Annotated[str, StringConstraints(pattern=r"^[0-9]+-[0-9a-f]+$")]
+)
+_file: TypeAdapter[str] = TypeAdapter(
+    Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{0,63}$")]
+)
+
+
+def _checked(adapter: TypeAdapter[str], value: Any, what: str) -> str:
+    try:
+        return adapter.validate_python(value, strict=True)
+    except ValidationError:
+        # The value itself stays out of the message: it may be anything.
+        raise InvalidRequest(
+            f"This is not a well-formed {what}; check where it came from."
+        ) from None
+
+
+def check_job_id(job_id: Any) -> str:
+    """The id unchanged, or InvalidRequest."""
+    return _checked(_job, job_id, "job id (32 hexadecimal digits)")
+
+
+def check_tenant(tenant: Any) -> str:
+    """The tenant unchanged, or InvalidRequest."""
+    return _checked(_tenant, tenant, "tenant name (small letters, digits and hyphens)")
+
+
+def model_slug(name: str) -> str:
+    """A model's name as one path part: ``google/medgemma`` becomes ``google--medgemma``."""
+    return _checked(_model, name, "model name").replace("/", "--")
+
+
+def model_key(name: str) -> str:
+    return f"models/{model_slug(name)}.json"
+
+
+def input_key(tenant: str, image: str, suffix: str = "png") -> str:
+    return f"{check_tenant(tenant)}/inputs/{_checked(_sha256, image, 'image name')}.{suffix}"
+
+
+def job_prefix(tenant: str, job_id: str) -> str:
+    return f"{check_tenant(tenant)}/jobs/{check_job_id(job_id)}/"
+
+
+def request_key(tenant: str, job_id: str) -> str:
+    return job_prefix(tenant, job_id) + "request.json"
+
+
+def result_key(tenant: str, job_id: str) -> str:
+    return job_prefix(tenant, job_id) + "result.json"
+
+
+def artifact_key(tenant: str, job_id: str, attempt: str, file: str) -> str:
+    attempt = _checked(_attempt, attempt, "attempt name")
+    return f"{job_prefix(tenant, job_id)}{attempt}/{_checked(_file, file, 'artifact name')}"
+
+
+def history_key(tenant: str, job_id: str, number: int) -> str:
+    return f"{job_prefix(tenant, job_id)}history/{number:04d}.json"

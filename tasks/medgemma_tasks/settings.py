@@ -1,0 +1,111 @@
+"""Settings from the environment, prefix ``MEDGEMMA_``. Each default works with the embedded parts.
+
+AWS credentials are not settings of ours: they come by the usual AWS chain.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from medgemma_tasks.errors import InvalidSettings
+from medgemma_tasks.models import ModelName, Tenant
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, one field a variable (``MEDGEMMA_BROKER_URL`` and so on)."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MEDGEMMA_", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    """Redis or Valkey: the queue and the live state. May hold a password, hence secret."""
+    store_url: str = "s3://medgemma"
+    """``s3://bucket`` or ``s3://bucket/prefix``."""
+    s3_endpoint_url: str | None = None
+    """Endpoint of an S3 server other than AWS; None means AWS."""
+    s3_region: str = "us-east-1"
+    tenant: Tenant = "local"
+    model: ModelName = "phantom"
+    """``phantom``, a Hugging Face repository, or the name under which MODEL_PATH is served."""
+    model_path: str | None = None
+    """A folder with the model's files; None means that MODEL is a repository (or the phantom)."""
+    revision: str | None = None
+    """Commit of the Hugging Face repository; None takes the newest and records which that was."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda``."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``auto``: bfloat16 on CUDA, float32 on the CPU. The phantom is always float32."""
+    engine: str = "medgemma_worker.engine:load"
+    """``module:function`` that loads what explains; tests put a stub here."""
+    max_pixels: int = Field(default=100_000_000, ge=1)
+    """Most pixels (width x height x frames read) of an image, checked before decoding."""
+    max_file_bytes: int = Field(default=1_000_000_000, ge=1)
+    """Most bytes of an image file."""
+    max_images: int = Field(default=85, ge=1)
+    """Most images of a request."""
+    soft_time_limit: int = Field(default=600, ge=1)
+    """Seconds after which a job is ended by an exception."""
+    hard_time_limit: int = Field(default=660, ge=1)
+    """Seconds after which the process that runs a job is killed."""
+    visibility_timeout: int = Field(default=60, ge=3)
+    """Seconds after which an unacknowledged message whose lease nobody renews is given back."""
+    max_attempts: int = Field(default=3, ge=1)
+    """How often a job is started before it is marked failed with code worker_lost."""
+    load_timeout: int = Field(default=1800, ge=1)
+    """Seconds that loading the model may take."""
+    connect_timeout: float = Field(default=2.0, gt=0)
+    """Seconds to wait for a connection to Redis or S3."""
+    live_ttl: int = Field(default=86_400, ge=60)
+    """Seconds that live state stays in Redis after its last change."""
+
+    @field_validator("store_url")
+    @classmethod
+    def _store_is_s3(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme != "s3" or len(parts.netloc) < 3:
+            raise ValueError("must look like s3://bucket or s3://bucket/prefix")
+        return value.rstrip("/")
+
+    @property
+    def bucket(self) -> str:
+        return urlsplit(self.store_url).netloc
+
+    @property
+    def prefix(self) -> str:
+        """Prefix of every key, empty or ending in a slash."""
+        path = urlsplit(self.store_url).path.strip("/")
+        return f"{path}/" if path else ""
+
+    @property
+    def broker_address(self) -> str:
+        """The broker's address without credentials, fit for a message."""
+        return without_credentials(self.broker_url.get_secret_value())
+
+    @property
+    def store_address(self) -> str:
+        """The store's address without credentials, fit for a message."""
+        return without_credentials(self.s3_endpoint_url or "AWS S3") + f" bucket {self.bucket}"
+
+
+def without_credentials(url: str) -> str:
+    """A URL less its user, password, query and fragment."""
+    parts = urlsplit(url)
+    if not parts.netloc:
+        return url
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def load_settings() -> Settings:
+    """Read the environment; InvalidSettings names the variable and never its value."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = "; ".join(
+            f"MEDGEMMA_{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors()
+        )
+        raise InvalidSettings(f"The settings cannot be used. {faults}.") from None
