@@ -82,6 +82,16 @@ class ImageRef(Strict):
     attributes: ImageAttributes = ImageAttributes()
 
 
+class InputNote(Strict):
+    """``inputs/<name>.json``: written after the pixels, so it says that they are all there."""
+
+    schema_version: Literal[1] = 1
+    name: Sha256
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+    mode: Literal["L", "RGB"]
+
+
 class TextPart(Strict):
     type: Literal["text"] = "text"
     text: str = Field(max_length=100_000)
@@ -187,11 +197,15 @@ class Span(Strict):
 
 
 class TokenScore(Strict):
-    """A text token and its relevancy, unscaled. Special tokens are kept, and left out of scales."""
+    """A text token and its relevancy, unscaled.
+
+    Roles ``special`` and ``own`` (the positions p-1 of the target) are kept, and left out of
+    display scales.
+    """
 
     position: int
     text: str
-    role: Literal["prompt", "answer", "special"]
+    role: Literal["prompt", "answer", "special", "own"]
     score: float
 
 
@@ -270,6 +284,14 @@ class ExplanationRecord(Strict):
 
 
 # --- what workers and Redis say ----------------------------------------------------------------
+
+
+class Shard(Strict):
+    """A message on the queue: ids of jobs of one model, which are answered together."""
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    tenant: Tenant
+    jobs: tuple[JobId, ...] = Field(min_length=1, max_length=256)
 
 
 class ServedModel(Strict):

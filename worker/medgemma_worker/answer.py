@@ -1,0 +1,95 @@
+"""The generated answer: its text, its thinking block, and which characters each token gave."""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from medgemma_tasks.errors import EmptyAnswer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer within a whole sequence of tokens.
+
+    text: without end markers, thinking block and outer white space. thinking: the block's text,
+    or None. first: position in the sequence of the first answer token. offsets: for each answer
+    token the characters of ``text`` that it gave, start and end; a token that gave none (outer
+    white space, a part of one character) has start equal to end.
+    """
+
+    text: str
+    thinking: str | None
+    first: int
+    offsets: tuple[tuple[int, int], ...]
+
+    def span(self, start: int, end: int) -> tuple[int, ...]:
+        """Positions in the sequence of the tokens that gave characters ``start..end-1``."""
+        return tuple(
+            self.first + i
+            for i, (a, b) in enumerate(self.offsets)
+            if (a < end and b > start) or (a == b and start <= a < end)
+        )
+
+
+def read_answer(
+    generated: Sequence[int],
+    *,
+    first: int,
+    decode: Callable[[Sequence[int]], str],
+    ends: frozenset[int],
+    thinking: tuple[int | None, int | None],
+) -> Answer:
+    """Find the answer in what was generated.
+
+    Args:
+        generated: token ids after the prompt.
+        first: position in the sequence of ``generated[0]``.
+        decode: ids to text, keeping special tokens and leaving white space alone.
+        ends: ids that end an answer.
+        thinking: ids that open and close a thinking block, None where the vocabulary has none.
+
+    Raises EmptyAnswer.
+    """
+    ids = list(generated)
+    for i, token in enumerate(ids):
+        if token in ends:
+            ids = ids[:i]
+            break
+    thought: str | None = None
+    begin = 0
+    opening, closing = thinking
+    if opening is not None and ids[:1] == [opening]:
+        if closing not in ids:
+            raise EmptyAnswer(
+                "The model was still thinking when its tokens ran out; raise max_new_tokens."
+            )
+        end = ids.index(closing)
+        thought = decode(ids[1:end]).removeprefix("thought").strip()
+        begin = end + 1
+    full = decode(ids[begin:])
+    text = full.strip()
+    if not text:
+        raise EmptyAnswer("The model gave an empty answer, so there is nothing to explain.")
+    offsets = token_offsets(ids[begin:], full, decode)
+    lead = len(full) - len(full.lstrip())
+    inside = tuple(
+        (min(max(a - lead, 0), len(text)), min(max(b - lead, 0), len(text))) for a, b in offsets
+    )
+    return Answer(text=text, thinking=thought, first=first + begin, offsets=inside)
+
+
+def token_offsets(
+    ids: Sequence[int], full: str, decode: Callable[[Sequence[int]], str]
+) -> list[tuple[int, int]]:
+    """Start and end in ``full`` of what each token gave.
+
+    By decoding each prefix: a tokenizer's own offsets are those of encoding, and a token may be
+    one byte of a character, which gives its text only with the last of them.
+    """
+    ends = [0]
+    for count in range(1, len(ids)):
+        ends.append(max(ends[-1], len(os.path.commonprefix([decode(ids[:count]), full]))))
+    ends.append(len(full))
+    return list(zip(ends[:-1], ends[1:], strict=True))

@@ -1,0 +1,62 @@
+"""The worker's Celery app, and the program that runs one worker: ``python -m medgemma_worker.app``.
+
+It serves the one device that its environment shows it, with one child. The parent imports no torch.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from medgemma_tasks.layout import model_slug
+from medgemma_tasks.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+
+def make_worker_app(settings: Settings) -> Celery:
+    """The app of a worker: the queues' settings, the task, and what its child does at its start."""
+    from celery.signals import worker_process_init
+
+    from medgemma_tasks.queue import make_app
+    from medgemma_worker import process, task
+
+    app = make_app(settings)
+    task.register(app)
+
+    def start(**_: Any) -> None:
+        process.start(settings)
+
+    worker_process_init.connect(start, weak=False, dispatch_uid="medgemma")
+    return app
+
+
+def main() -> None:
+    """Run a worker until it is told to stop. SIGTERM lets the running job go on for
+    MEDGEMMA_SHUTDOWN_GRACE seconds, then gives it back to the queue."""
+    os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # read when celery is imported
+    settings = load_settings()
+    app = make_worker_app(settings)
+    app.worker_main(
+        [
+            "worker",
+            "--loglevel=INFO",
+            # No worker needs to know the others: mingling and gossip only delay the start.
+            "--without-mingle",
+            "--without-gossip",
+            "--without-heartbeat",
+            f"--hostname={model_slug(settings.model)}-{os.getpid()}@%h",
+        ]
+    )
+
+
+def __getattr__(name: str) -> Any:
+    # For ``celery -A medgemma_worker.app`` (Flower, inspect); made when it is asked for.
+    if name == "app":
+        return make_worker_app(load_settings())
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if __name__ == "__main__":
+    main()

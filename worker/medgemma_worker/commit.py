@@ -1,0 +1,122 @@
+"""Writing what a job came to: its artifacts, then its one terminal mark."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from medgemma_tasks.errors import BrokerUnreachable, MedGemmaError, ServiceError, StoreUnreachable
+from medgemma_tasks.ledger import Ledger
+from medgemma_tasks.live import LiveState
+from medgemma_tasks.models import Artifact, ExplanationRecord, State
+from medgemma_worker.attempt import Attempt
+from medgemma_worker.engine import Explained
+from medgemma_worker.failures import error_record
+from medgemma_worker.timing import Stopwatch
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 60.0
+"""Seconds for which a finished job waits for a store that is away, before it is given back to the
+queue and computed again."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
+"""Seconds between two tries; each is twice the one before."""
+
+T = TypeVar("T")
+
+
+class Committer:
+    """Commits the outcome of one job. First writer wins; a loser leaves nothing behind."""
+
+    def __init__(
+        self, ledger: Ledger, live: LiveState, job_id: str, submitted_at: datetime
+    ) -> None:
+        self._ledger = ledger
+        self._live = live
+        self._job_id = job_id
+        self._submitted_at = submitted_at
+
+    def success(self, attempt: Attempt, explained: Explained, watch: Stopwatch) -> bool:
+        """Artifacts under their attempt, then the mark that names them with their hashes."""
+        files = {name: (file.content, file.content_type) for name, file in explained.files.items()}
+        with watch.stage("storing"):
+            artifacts = patiently(
+                lambda: self._ledger.put_artifacts(self._job_id, attempt.name, files)
+            )
+        record = ExplanationRecord(
+            job_id=self._job_id,
+            tenant=self._ledger.tenant,
+            state=State.SUCCEEDED,
+            attempt=attempt.number,
+            answer=explained.answer,
+            thinking=explained.thinking,
+            targets=explained.targets,
+            images=explained.images,
+            tokens=explained.tokens,
+            shares=explained.shares,
+            own_relevancy=explained.own_relevancy,
+            consistency=explained.consistency,
+            model=explained.model,
+            seconds={**watch.seconds, **explained.seconds},
+            peak_memory_bytes=explained.peak_memory_bytes,
+            artifacts=artifacts,
+            submitted_at=self._submitted_at,
+            finished_at=datetime.now(UTC),
+        )
+        return self._commit(record, artifacts)
+
+    def failure(self, error: MedGemmaError, state: State, attempt: int, watch: Stopwatch) -> bool:
+        """A mark "failed" or "cancelled". An answer that the error carries is kept."""
+        answer = error.details.get("answer")
+        record = ExplanationRecord(
+            job_id=self._job_id,
+            tenant=self._ledger.tenant,
+            state=State.CANCELLED if state is State.CANCELLED else State.FAILED,
+            attempt=attempt,
+            error=error_record(error),
+            answer=answer if isinstance(answer, str) else None,
+            seconds=dict(watch.seconds),
+            submitted_at=self._submitted_at,
+            finished_at=datetime.now(UTC),
+        )
+        return self._commit(record, {})
+
+    def _commit(self, record: ExplanationRecord, artifacts: dict[str, Artifact]) -> bool:
+        won = patiently(lambda: self._ledger.commit(record))
+        if won:
+            self._tell()
+        else:
+            log.info("job %s: another attempt was first", self._job_id)
+            self._discard(artifacts)
+        return won
+
+    def _tell(self) -> None:
+        try:
+            self._live.forget(self._job_id)
+            self._live.announce(self._job_id)
+        except BrokerUnreachable as error:
+            log.warning("job %s: committed, not announced (%s)", self._job_id, error.code)
+
+    def _discard(self, artifacts: dict[str, Artifact]) -> None:
+        try:
+            self._ledger.discard(self._job_id, artifacts.values())
+        except ServiceError as error:
+            log.warning("job %s: artifacts of a loser stay (%s)", self._job_id, error.code)
+
+
+def patiently(action: Callable[[], T], patience: float = PATIENCE) -> T:
+    """Run a call again and again while the store or Redis is away; at last its error."""
+    deadline, pause = time.monotonic() + patience, FIRST_PAUSE
+    while True:
+        try:
+            return action()
+        except (StoreUnreachable, BrokerUnreachable) as error:
+            if time.monotonic() + pause > deadline:
+                raise
+            log.warning("waiting for a part that is away (%s)", error.code)
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)

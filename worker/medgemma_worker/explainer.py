@@ -1,0 +1,323 @@
+"""MedGemmaExplainer: ask, answer, explain, in this process and without a queue."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from medgemma_tasks.explanation import ExplanationResult
+from medgemma_tasks.geometry import pad_to_square
+from medgemma_tasks.models import (
+    AnswerTarget,
+    Consistency,
+    ImagePart,
+    KeywordTarget,
+    Message,
+    Options,
+    Shares,
+    Stage,
+    Target,
+    TextPart,
+    TokenTarget,
+)
+from medgemma_worker.answer import Answer, read_answer
+from medgemma_worker.generation import end_tokens, generate
+from medgemma_worker.pictures_in import read_picture
+from medgemma_worker.prompt import THINKING, Prompt, build_prompt
+from medgemma_worker.relevancy.attention import install
+from medgemma_worker.relevancy.explain import RelevancyRow, embed, relevancy_row
+from medgemma_worker.targets import find_target
+
+if TYPE_CHECKING:
+    from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
+
+METHOD = "chefer"
+METHOD_VERSION = "1"
+"""Part of every job id: raised whenever the same question would get other numbers."""
+
+Picture = Image.Image | NDArray[np.uint8] | str | PathLike[str]
+"""An image in memory, an array (H, W) or (H, W, 3) of uint8, or the path of a raster file."""
+
+Report = Callable[[Stage, float], None]
+
+
+def _quiet(stage: Stage, progress: float) -> None:
+    """Reports to nobody."""
+
+
+@dataclass(frozen=True)
+class _Sequence:
+    """Prompt and generated tokens as one sequence of T tokens, on the model's device."""
+
+    ids: torch.Tensor  # int64 (T,)
+    kinds: torch.Tensor  # int64 (1, T), 1 on image tokens
+    labels: tuple[str, ...]
+    roles: tuple[str, ...]  # "image", "special", "prompt" or "answer"
+    prompt: Prompt
+    answer: Answer
+
+
+class MedGemmaExplainer:
+    """Explains what a Gemma 3 vision-language model says about images.
+
+    The model must come from ``load_medgemma``, or be any frozen
+    ``Gemma3ForConditionalGeneration`` in eval mode. One explanation runs at a time; calls from
+    other threads wait.
+    """
+
+    def __init__(
+        self,
+        model: Gemma3ForConditionalGeneration,
+        processor: Gemma3Processor,
+        device: torch.device | str | None = None,
+    ) -> None:
+        if device is not None:
+            model.to(device)
+        # Weights that need gradients would fill as much memory again as the model itself.
+        model.requires_grad_(False)
+        model.eval()
+        install(model)
+        self.model = model
+        self.processor = processor
+        self._lock = threading.Lock()
+
+    # The API of the library this grew from.
+
+    def explain(
+        self,
+        image: Picture | Sequence[Picture],
+        prompt: str,
+        target_token_position: int | None = None,
+        *,
+        options: Options | None = None,
+    ) -> ExplanationResult:
+        """Explain one token by its position in the sequence, or the whole answer by default."""
+        target: Target = AnswerTarget()
+        if target_token_position is not None:
+            target = TokenTarget(position=target_token_position)
+        return self._ask(image, prompt, target, options)
+
+    def explain_keyword(
+        self,
+        image: Picture | Sequence[Picture],
+        prompt: str,
+        keyword: str,
+        *,
+        occurrence: int = 1,
+        whole_word: bool = True,
+        options: Options | None = None,
+    ) -> ExplanationResult:
+        """Explain a word or phrase of the answer. Raises KeywordNotInAnswer."""
+        target = KeywordTarget(keyword=keyword, occurrence=occurrence, whole_word=whole_word)
+        return self._ask(image, prompt, target, options)
+
+    def explain_answer_span(
+        self,
+        image: Picture | Sequence[Picture],
+        prompt: str,
+        *,
+        options: Options | None = None,
+    ) -> ExplanationResult:
+        """Explain the whole answer, without its end markers and thinking block."""
+        return self._ask(image, prompt, AnswerTarget(), options)
+
+    def _ask(
+        self,
+        image: Picture | Sequence[Picture],
+        prompt: str,
+        target: Target,
+        options: Options | None,
+    ) -> ExplanationResult:
+        one = isinstance(image, (Image.Image, np.ndarray, str, PathLike))
+        pictures: Sequence[Picture] = [image] if one else list(image)  # type: ignore[list-item,arg-type]
+        images = [read_picture(picture) for picture in pictures]
+        parts = (*(ImagePart(image=i) for i in range(len(images))), TextPart(text=prompt))
+        message = Message(role="user", content=parts)
+        return self.run(images, [message], target, options or Options())
+
+    # What the queue side calls.
+
+    def run(
+        self,
+        images: Sequence[Image.Image],
+        messages: Sequence[Message],
+        target: Target,
+        options: Options,
+        report: Report = _quiet,
+    ) -> ExplanationResult:
+        """Generate once, find the target, explain it.
+
+        ``report`` is called as each stage begins and while tokens come; it may raise, to cancel.
+        Raises the errors of ``build_prompt``, ``read_answer``, ``find_target`` and
+        ``relevancy_row``.
+        """
+        with self._lock:
+            began = time.perf_counter()
+            report(Stage.GENERATING, 0.0)
+            sequence = self._answer(images, messages, options, report)
+            answered = time.perf_counter()
+            report(Stage.EXPLAINING, 0.0)
+            span = find_target(
+                target, sequence.answer, labels=sequence.labels, images=sequence.prompt.images
+            )
+            row = self._explain(sequence, span.token_positions)
+            seconds = {
+                "generating": answered - began,
+                "explaining": time.perf_counter() - answered,
+            }
+        config = self.model.config.text_config
+        last = span.token_positions[-1]
+        texts = [p.text for m in messages for p in m.content if isinstance(p, TextPart)]
+        return ExplanationResult.from_scores(
+            image_scores=self._maps(row.gained, sequence.prompt),
+            raw_image_relevancy=self._maps(row.attention, sequence.prompt),
+            **self._texts(row, sequence),
+            generated_text=sequence.answer.text,
+            thinking=sequence.answer.thinking,
+            own_relevancy=float(row.gained[list(row.own)].sum()),
+            shares=shares(row, sequence.roles),
+            consistency=Consistency(checked=row.checked, misses=row.misses),
+            spans=(span,),
+            metadata={
+                "seq_len": len(sequence.labels),
+                "num_layers": int(config.num_hidden_layers),
+                "input_len": sequence.prompt.length,
+                "prompt": "\n".join(texts),
+                "target_token": "".join(span.tokens),
+                "target_token_position": last,
+                "logit_position": last - 1,
+                "method": METHOD,
+                "method_version": METHOD_VERSION,
+                "seconds": seconds,
+            },
+        )
+
+    def _answer(
+        self,
+        images: Sequence[Image.Image],
+        messages: Sequence[Message],
+        options: Options,
+        report: Report,
+    ) -> _Sequence:
+        tokenizer = self.processor.tokenizer
+        squares = [
+            (pad_to_square(image) if options.pad_to_square else image).convert("RGB")
+            for image in images
+        ]
+        prompt = build_prompt(
+            self.model, self.processor, messages, squares, room=options.max_new_tokens
+        )
+        generated = generate(
+            self.model,
+            prompt,
+            max_new_tokens=options.max_new_tokens,
+            tell=lambda progress: report(Stage.GENERATING, progress),
+        )
+        vocabulary = tokenizer.get_vocab()
+        answer = read_answer(
+            generated,
+            first=prompt.length,
+            decode=lambda ids: str(
+                tokenizer.decode(
+                    ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+                )
+            ),
+            ends=end_tokens(self.model),
+            thinking=(vocabulary.get(THINKING[0]), vocabulary.get(THINKING[1])),
+        )
+        new = torch.tensor([generated], device=prompt.input_ids.device)
+        ids = torch.cat([prompt.input_ids, new], dim=1)
+        kinds = torch.cat([prompt.token_type_ids, torch.zeros_like(new)], dim=1)
+        labels = tuple(token.replace("▁", " ") for token in tokenizer.convert_ids_to_tokens(ids[0]))
+        special = set(tokenizer.all_special_ids) | {tokenizer.boi_token_id, tokenizer.eoi_token_id}
+        return _Sequence(
+            ids=ids[0],
+            kinds=kinds,
+            labels=labels,
+            roles=roles(ids[0].tolist(), labels, prompt, special),
+            prompt=prompt,
+            answer=answer,
+        )
+
+    def _explain(self, sequence: _Sequence, positions: Sequence[int]) -> RelevancyRow:
+        embeddings = embed(
+            self.model, sequence.ids[None], sequence.kinds, sequence.prompt.pixel_values
+        )
+        return relevancy_row(
+            self.model,
+            embeddings,
+            sequence.kinds,
+            sequence.ids,
+            positions,
+            answer_first=sequence.prompt.length,
+        )
+
+    def _maps(self, row: torch.Tensor, prompt: Prompt) -> NDArray[np.float32]:
+        """The row's image parts: float32 (n, rows, columns); zero where the target comes first."""
+        count = int(self.model.config.mm_tokens_per_image)
+        side = round(count**0.5)
+        maps = np.zeros((len(prompt.images), side, side), dtype=np.float32)
+        for index, (first, end) in enumerate(prompt.images):
+            if end <= row.numel():
+                maps[index] = row[first:end].numpy().reshape(side, side)
+        return maps
+
+    def _texts(self, row: RelevancyRow, sequence: _Sequence) -> dict[str, object]:
+        """What belongs to the text tokens that the target could see."""
+        positions = [p for p in range(row.gained.numel()) if sequence.roles[p] != "image"]
+        return {
+            "text_scores": row.gained[positions].numpy(),
+            "raw_text_relevancy": row.attention[positions].numpy(),
+            "text_positions": np.array(positions, dtype=np.int64),
+            "token_labels": [sequence.labels[p] for p in positions],
+            "text_roles": [
+                # What a position gained from itself would drown the others on any scale.
+                "own" if p in row.own else sequence.roles[p]
+                for p in positions
+            ],
+        }
+
+
+def roles(
+    ids: Sequence[int], labels: Sequence[str], prompt: Prompt, special: set[int]
+) -> tuple[str, ...]:
+    """For each token: ``image``, ``special``, ``prompt`` or ``answer``.
+
+    Turn headers (the role's name and newline after <start_of_turn>) and the newlines around an
+    image come from the template, not from the caller, and are special too.
+    """
+    found = ["prompt" if i < prompt.length else "answer" for i in range(len(ids))]
+    header = False
+    for i, token in enumerate(ids):
+        blank = not labels[i].strip()
+        beside = any(i in (first - 2, end + 1) for first, end in prompt.images)
+        if token in special or header or (blank and beside):
+            found[i] = "special"
+        header = labels[i] == "<start_of_turn>" or (header and "\n" not in labels[i])
+    for first, end in prompt.images:
+        found[first:end] = ["image"] * (end - first)
+    return tuple(found)
+
+
+def shares(row: RelevancyRow, tokens: Sequence[str]) -> Shares:
+    """How the gained relevancy is shared out, the target's own positions aside."""
+    sums = dict.fromkeys(("image", "prompt", "answer", "special"), 0.0)
+    for position, value in enumerate(row.gained.tolist()):
+        if position not in row.own:
+            sums[tokens[position]] += value
+    total = sum(sums.values()) or 1.0
+    return Shares(
+        images=sums["image"] / total,
+        prompt=sums["prompt"] / total,
+        answer=sums["answer"] / total,
+        special=sums["special"] / total,
+    )
