@@ -1,0 +1,1 @@
+"""The one command ``medgemma-explainer``. Client and worker are imported when they are needed."""

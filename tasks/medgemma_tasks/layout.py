@@ -6,6 +6,7 @@
     <tenant>/jobs/<job_id>/<attempt>-<nonce>/relevancy.npz  heatmap-<k>.png  overlay-<k>.png
     <tenant>/jobs/<job_id>/result.json
     <tenant>/jobs/<job_id>/history/<n>.json
+    probe/<nonce>
 
 Every part of a key is matched against its alphabet first, so no id can walk out of its place.
 """
@@ -29,6 +30,7 @@ _attempt: TypeAdapter[str] = TypeAdapter(
 _file: TypeAdapter[str] = TypeAdapter(
     Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{0,63}$")]
 )
+_probe: TypeAdapter[str] = TypeAdapter(Annotated[str, StringConstraints(pattern=r"^[0-9a-f]+$")])
 
 
 def _checked(adapter: TypeAdapter[str], value: Any, what: str) -> str:
@@ -56,8 +58,19 @@ def model_slug(name: str) -> str:
     return _checked(_model, name, "model name").replace("/", "--")
 
 
+MODELS = "models/"
+"""Prefix of what workers say they hold."""
+
+
 def model_key(name: str) -> str:
-    return f"models/{model_slug(name)}.json"
+    return f"{MODELS}{model_slug(name)}.json"
+
+
+def model_name(key: str) -> str | None:
+    """The name of the model that a key under MODELS is about, or None for any other key."""
+    if not (key.startswith(MODELS) and key.endswith(".json")):
+        return None
+    return key.removeprefix(MODELS).removesuffix(".json").replace("--", "/")
 
 
 def input_key(tenant: str, image: str, suffix: str = "png") -> str:
@@ -82,4 +95,13 @@ def artifact_key(tenant: str, job_id: str, attempt: str, file: str) -> str:
 
 
 def history_key(tenant: str, job_id: str, number: int) -> str:
-    return f"{job_prefix(tenant, job_id)}history/{number:04d}.json"
+    return f"{history_prefix(tenant, job_id)}{number:04d}.json"
+
+
+def history_prefix(tenant: str, job_id: str) -> str:
+    return f"{job_prefix(tenant, job_id)}history/"
+
+
+def probe_key(nonce: str) -> str:
+    """A throwaway key, to learn what the server can do."""
+    return f"probe/{_checked(_probe, nonce, 'nonce')}"

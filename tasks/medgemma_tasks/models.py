@@ -82,16 +82,6 @@ class ImageRef(Strict):
     attributes: ImageAttributes = ImageAttributes()
 
 
-class InputNote(Strict):
-    """``inputs/<name>.json``: written after the pixels, so it says that they are all there."""
-
-    schema_version: Literal[1] = 1
-    name: Sha256
-    width: int = Field(ge=1)
-    height: int = Field(ge=1)
-    mode: Literal["L", "RGB"]
-
-
 class TextPart(Strict):
     type: Literal["text"] = "text"
     text: str = Field(max_length=100_000)
@@ -199,13 +189,12 @@ class Span(Strict):
 class TokenScore(Strict):
     """A text token and its relevancy, unscaled.
 
-    Roles ``special`` and ``own`` (the positions p-1 of the target) are kept, and left out of
-    display scales.
+    Special tokens are kept, and left out of display scales, as are the target's own positions p-1.
     """
 
     position: int
     text: str
-    role: Literal["prompt", "answer", "special", "own"]
+    role: Literal["prompt", "answer", "special"]
     score: float
 
 
@@ -284,14 +273,6 @@ class ExplanationRecord(Strict):
 
 
 # --- what workers and Redis say ----------------------------------------------------------------
-
-
-class Shard(Strict):
-    """A message on the queue: ids of jobs of one model, which are answered together."""
-
-    schema_version: Literal[1] = Field(default=1, alias="schema")
-    tenant: Tenant
-    jobs: tuple[JobId, ...] = Field(min_length=1, max_length=256)
 
 
 class ServedModel(Strict):

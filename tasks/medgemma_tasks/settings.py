@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     """How often a job is started before it is marked failed with code worker_lost."""
     load_timeout: int = Field(default=1800, ge=1)
     """Seconds that loading the model may take."""
+    shutdown_grace: int = Field(default=30, ge=0)
+    """Seconds that a worker told to stop may go on with the job it runs."""
     connect_timeout: float = Field(default=2.0, gt=0)
     """Seconds to wait for a connection to Redis or S3."""
     live_ttl: int = Field(default=86_400, ge=60)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os.path
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -90,6 +90,12 @@ def token_offsets(
     """
     ends = [0]
     for count in range(1, len(ids)):
-        ends.append(max(ends[-1], len(os.path.commonprefix([decode(ids[:count]), full]))))
+        ends.append(max(ends[-1], _common(decode(ids[:count]), full)))
     ends.append(len(full))
-    return list(zip(ends[:-1], ends[1:], strict=True))
+    return list(itertools.pairwise(ends))
+
+
+def _common(a: str, b: str) -> int:
+    """How many characters both begin with."""
+    pairs = zip(a, b, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -7,13 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
-
 from medgemma_tasks.explanation import ExplanationResult
 from medgemma_tasks.geometry import pad_to_square
 from medgemma_tasks.models import (
@@ -29,6 +26,9 @@ from medgemma_tasks.models import (
     TextPart,
     TokenTarget,
 )
+from numpy.typing import NDArray
+from PIL import Image
+
 from medgemma_worker.answer import Answer, read_answer
 from medgemma_worker.generation import end_tokens, generate
 from medgemma_worker.pictures_in import read_picture
@@ -182,6 +182,7 @@ class MedGemmaExplainer:
             raw_image_relevancy=self._maps(row.attention, sequence.prompt),
             **self._texts(row, sequence),
             generated_text=sequence.answer.text,
+            pad_to_square=options.pad_to_square,
             thinking=sequence.answer.thinking,
             own_relevancy=float(row.gained[list(row.own)].sum()),
             shares=shares(row, sequence.roles),
@@ -227,9 +228,7 @@ class MedGemmaExplainer:
             generated,
             first=prompt.length,
             decode=lambda ids: str(
-                tokenizer.decode(
-                    ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
-                )
+                tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
             ),
             ends=end_tokens(self.model),
             thinking=(vocabulary.get(THINKING[0]), vocabulary.get(THINKING[1])),
@@ -271,7 +270,7 @@ class MedGemmaExplainer:
                 maps[index] = row[first:end].numpy().reshape(side, side)
         return maps
 
-    def _texts(self, row: RelevancyRow, sequence: _Sequence) -> dict[str, object]:
+    def _texts(self, row: RelevancyRow, sequence: _Sequence) -> dict[str, Any]:
         """What belongs to the text tokens that the target could see."""
         positions = [p for p in range(row.gained.numel()) if sequence.roles[p] != "image"]
         return {
@@ -279,11 +278,7 @@ class MedGemmaExplainer:
             "raw_text_relevancy": row.attention[positions].numpy(),
             "text_positions": np.array(positions, dtype=np.int64),
             "token_labels": [sequence.labels[p] for p in positions],
-            "text_roles": [
-                # What a position gained from itself would drown the others on any scale.
-                "own" if p in row.own else sequence.roles[p]
-                for p in positions
-            ],
+            "text_roles": [sequence.roles[p] for p in positions],
         }
 
 
@@ -292,15 +287,15 @@ def roles(
 ) -> tuple[str, ...]:
     """For each token: ``image``, ``special``, ``prompt`` or ``answer``.
 
-    Turn headers (the role's name and newline after <start_of_turn>) and the newlines around an
-    image come from the template, not from the caller, and are special too.
+    Turn headers (the role's name and newline after <start_of_turn>), and the newlines around an
+    image and after a turn, come from the template, not from the caller, and are special too.
     """
     found = ["prompt" if i < prompt.length else "answer" for i in range(len(ids))]
     header = False
     for i, token in enumerate(ids):
-        blank = not labels[i].strip()
         beside = any(i in (first - 2, end + 1) for first, end in prompt.images)
-        if token in special or header or (blank and beside):
+        beside = beside or (i > 0 and labels[i - 1] == "<end_of_turn>")
+        if token in special or header or (beside and not labels[i].strip()):
             found[i] = "special"
         header = labels[i] == "<start_of_turn>" or (header and "\n" not in labels[i])
     for first, end in prompt.images:

@@ -17,7 +17,7 @@ from transformers import (
 from medgemma_worker.prompt import Prompt
 
 
-class _Progress(StoppingCriteria):
+class _Progress(StoppingCriteria):  # type: ignore[misc]
     """Stops nothing: tells how far decoding has come, and lets a cancellation out of the loop."""
 
     def __init__(self, prompt_length: int, limit: int, tell: Callable[[float], None]) -> None:

@@ -18,6 +18,7 @@ from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import ExplanationRequest, ServedModel, Stage, State
 from medgemma_tasks.settings import Settings
+
 from medgemma_worker.attempt import Attempt, start_attempt
 from medgemma_worker.cancellation import Progress
 from medgemma_worker.commit import Committer
@@ -39,9 +40,7 @@ class JobRunner:
     be tried again later; whatever else goes wrong ends in the job's record.
     """
 
-    def __init__(
-        self, engine: Engine, ledger: Ledger, live: LiveState, settings: Settings
-    ) -> None:
+    def __init__(self, engine: Engine, ledger: Ledger, live: LiveState, settings: Settings) -> None:
         self._engine = engine
         self._ledger = ledger
         self._live = live

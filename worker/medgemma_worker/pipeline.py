@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from PIL import Image
-
+import transformers
 from medgemma_tasks.errors import OutOfMemory
 from medgemma_tasks.explanation import ExplanationResult, display_range
 from medgemma_tasks.geometry import grid_square
@@ -26,6 +25,8 @@ from medgemma_tasks.models import (
 )
 from medgemma_tasks.pictures import draw_heatmap, draw_overlay, to_png
 from medgemma_tasks.settings import Settings
+from PIL import Image
+
 from medgemma_worker.engine import Explained, File, Report
 from medgemma_worker.explainer import METHOD, METHOD_VERSION, MedGemmaExplainer
 from medgemma_worker.loading import load_medgemma, revision_of
@@ -76,6 +77,7 @@ class ModelEngine:
     @classmethod
     def load(cls, settings: Settings) -> ModelEngine:
         """Load what the settings name. Raises ModelLoadFailed or DeviceError."""
+        transformers.utils.logging.disable_progress_bar()  # a worker's log is no terminal
         source = settings.model_path or settings.model
         model, processor, _ = load_medgemma(
             source, device=settings.device, dtype=settings.dtype, revision=settings.revision

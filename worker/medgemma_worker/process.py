@@ -14,6 +14,7 @@ from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.settings import Settings
 from medgemma_tasks.store import Store
+
 from medgemma_worker.engine import Engine, load_engine
 from medgemma_worker.failures import trace
 from medgemma_worker.job import JobRunner

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 
 from medgemma_tasks.errors import EmptyAnswer, KeywordNotInAnswer, TokenOutOfRange
-from medgemma_tasks.models import AnswerTarget, KeywordTarget, Span, Target, TokenTarget
+from medgemma_tasks.models import KeywordTarget, Span, Target, TokenTarget
+
 from medgemma_worker.answer import Answer
 
 
@@ -30,7 +31,6 @@ def find_target(
         return _span("keyword", answer, start, end, labels, target.occurrence, count)
     if isinstance(target, TokenTarget):
         return _token(target.position, answer, labels, images)
-    assert isinstance(target, AnswerTarget)
     return _span("answer", answer, 0, len(answer.text), labels, 1, 1)
 
 

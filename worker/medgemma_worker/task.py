@@ -8,10 +8,9 @@ from typing import Any
 
 from celery import Celery, Task
 from celery.exceptions import Reject
+from medgemma_tasks.queue import TASK, Shard
 from pydantic import ValidationError
 
-from medgemma_tasks.models import Shard
-from medgemma_tasks.queue import TASK
 from medgemma_worker import process
 from medgemma_worker.failures import trace
 from medgemma_worker.job import TROUBLE

@@ -51,13 +51,12 @@ def retained_row(
         for attention in output.attentions:
             attention.retain_grad()
         logits = output.logits[0].float()
-        target = sum(logits[p - 1, int(token_ids[p])] for p in positions)
-        assert isinstance(target, Tensor)
-        target.backward()  # type: ignore[no-untyped-call]
+        rows = torch.tensor(positions, device=start.device) - 1
+        target = logits[rows, token_ids[rows + 1]].sum()
+        target.backward()
     length = start.shape[1]
     relevancy = torch.eye(length, device=start.device)
     for attention in output.attentions:
         product = (attention.grad[0].float() * attention[0].detach().float()).clamp(min=0)
         relevancy = relevancy + product.mean(dim=0) @ relevancy
-    rows = torch.tensor([p - 1 for p in positions], device=start.device)
     return relevancy[rows].mean(dim=0)

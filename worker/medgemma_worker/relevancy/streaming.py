@@ -25,9 +25,9 @@ from __future__ import annotations
 import functools
 
 import torch
+from medgemma_tasks.errors import NonFiniteRelevancy
 from torch import Tensor
 
-from medgemma_tasks.errors import NonFiniteRelevancy
 from medgemma_worker.relevancy.attention import open_columns
 
 BLOCK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}
@@ -69,7 +69,7 @@ class StreamingCapture:
         for i in rows:
             probabilities = _probabilities(q[:, i : i + 1], k, open_, causal, scaling, i)
             self.attention += self.weights[i] * probabilities.mean(dim=(0, 1))
-        output.register_hook(
+        output.register_hook(  # type: ignore[no-untyped-call]
             functools.partial(self._update, layer, q, k, v, open_, causal, scaling)
         )
 

@@ -1,0 +1,57 @@
+# Two commands do everything: make demo, make test.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test lint types contracts bench phantom schema clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo        explain a phantom X-ray, end to end, and write out/demo/"
+	@echo "make demo IMAGE=x.dcm PROMPT=\"...\" KEYWORD=...   the same for a file of yours"
+	@echo "make test        run all tests"
+	@echo "make bench       print the figures that the README quotes"
+	@echo "make phantom     train the phantom model again (15 minutes on 2 cores)"
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and neither is on PATH."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[worker,dicom,embedded,dev]"
+	@touch $@
+
+# The shell reads the variables itself, so quotes in a prompt stay what they are.
+demo: export IMAGE := $(value IMAGE)
+demo: export PROMPT := $(value PROMPT)
+demo: export KEYWORD := $(value KEYWORD)
+demo: $(READY)
+	@$(BIN)/medgemma-explainer demo $${IMAGE:+--image "$$IMAGE"} $${PROMPT:+--prompt "$$PROMPT"} $${KEYWORD:+--keyword "$$KEYWORD"}
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+contracts: $(READY)
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python benchmarks/exactness.py
+	$(BIN)/python benchmarks/peaks.py
+	$(BIN)/python benchmarks/import_time.py
+	$(BIN)/python benchmarks/overhead.py
+
+phantom: $(READY)
+	$(BIN)/python -m medgemma_worker.phantom.train
+	$(BIN)/python -m medgemma_worker.phantom.check
+
+schema: $(READY)
+	$(BIN)/python -m medgemma_tasks.schema
+
+clean:
+	rm -rf .venv out dist build

@@ -1,0 +1,154 @@
+"""demo: the whole way of a job on real parts, from nothing, in one command.
+
+Redis, S3, worker and client are processes of their own, as at work; only they all run here and end
+with this command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated
+
+import typer
+from medgemma_tasks.errors import JobError, ModelLoadFailed, error_from_code
+
+if TYPE_CHECKING:
+    from medgemma_tasks.models import ExplanationRecord
+    from medgemma_worker.phantom.images import Phantom
+
+PHANTOM_SEED = 20_001
+"""The phantom that is shown; any number gives another one."""
+START_SECONDS = 180.0
+"""How long the worker may take to load the model."""
+STOP_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class _Question:
+    image: Path
+    prompt: str
+    keyword: str | None
+    phantom: Phantom | None
+
+
+def demo(
+    image: Annotated[
+        Path | None, typer.Option(help="An image of your own: PNG, JPEG, TIFF or DICOM.")
+    ] = None,
+    prompt: Annotated[str, typer.Option(help="The question.")] = "Is there a finding?",
+    keyword: Annotated[
+        str | None, typer.Option(help="Word of the answer to explain; else the whole answer.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for what the demo writes.")] = Path("out/demo"),
+    seed: Annotated[int, typer.Option(help="Which phantom to show.")] = PHANTOM_SEED,
+) -> None:
+    """Start Redis, S3 and a worker here, explain one image, and stop them all."""
+    from medgemma_cli.embedded import EmbeddedStack
+
+    out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as running:
+        print("Starting Redis and S3 ...", flush=True)
+        stack = running.enter_context(EmbeddedStack())
+        # This process ends with the demo, so its environment may lead to the demo's parts.
+        os.environ.update(stack.environment(), MEDGEMMA_MODEL="phantom")
+        print("Starting a worker with the phantom model ...", flush=True)
+        log = running.enter_context((out / "worker.log").open("w"))
+        worker = running.enter_context(_worker(log))
+        question = _own(image, prompt, keyword) if image else _phantom(out, prompt, keyword, seed)
+        _wait_for_worker(worker, out / "worker.log")
+        print(f"Asking {question.prompt!r} from a client process ...", flush=True)
+        record = _submit(question, out)
+    _tell(record, question, out)
+
+
+@contextmanager
+def _worker(log: IO[str]) -> Iterator[subprocess.Popen[bytes]]:
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "medgemma_cli", "worker", "--gpus", "cpu"],
+        stdout=log,
+        stderr=log,
+        start_new_session=True,  # a Ctrl-C reaches us alone, and we stop it in order
+    )
+    try:
+        yield worker
+    finally:
+        worker.terminate()
+        try:
+            worker.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            worker.terminate()  # the second one stops at once
+            worker.wait(STOP_SECONDS)
+
+
+def _own(image: Path, prompt: str, keyword: str | None) -> _Question:
+    print(
+        "Note: the phantom model was trained on drawn chest phantoms and knows nothing of real\n"
+        "      images. What it says of yours means nothing; the way it takes is the real one."
+    )
+    return _Question(image, prompt, keyword, None)
+
+
+def _phantom(out: Path, prompt: str, keyword: str | None, seed: int) -> _Question:
+    from medgemma_worker.phantom.images import make_phantom
+
+    phantom = make_phantom(seed)
+    while phantom.kind is None:
+        seed += 1
+        phantom = make_phantom(seed)
+    path = out / "input.png"
+    phantom.image.save(path)
+    return _Question(path, prompt, keyword or phantom.kind, phantom)
+
+
+def _wait_for_worker(worker: subprocess.Popen[bytes], log: Path) -> None:
+    """Until the worker has published its model. Raises ModelLoadFailed."""
+    from medgemma_tasks.layout import model_key
+    from medgemma_tasks.settings import load_settings
+    from medgemma_tasks.store import Store
+
+    store = Store(load_settings())
+    deadline = time.monotonic() + START_SECONDS
+    while not store.exists(model_key("phantom")):
+        if worker.poll() is not None or time.monotonic() > deadline:
+            raise ModelLoadFailed(f"The worker did not get ready; see {log}.")
+        time.sleep(0.2)
+
+
+def _submit(question: _Question, out: Path) -> ExplanationRecord:
+    from medgemma_tasks.models import ExplanationRecord
+
+    command = [sys.executable, "-m", "medgemma_cli", "submit", str(question.image)]
+    command += ["--prompt", question.prompt, "--out", str(out), "--json"]
+    if question.keyword:
+        command += ["--keyword", question.keyword]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        error = json.loads(done.stdout or "{}").get("error")
+        if error is None:
+            raise JobError("The client process failed; see what it printed above.")
+        raise error_from_code(error["code"], error["message"], {})
+    return ExplanationRecord.model_validate_json(done.stdout)
+
+
+def _tell(record: ExplanationRecord, question: _Question, out: Path) -> None:
+    print(f"\nAnswer     {record.answer}")
+    print(f"Explained  {record.targets[0].text!r}")
+    shown = record.images[0]
+    row, column = shown.peak_cell
+    print(f"Peak       cell row {row}, column {column} of {shown.rows} x {shown.columns}", end="")
+    if question.phantom is not None and question.phantom.mask.any():
+        from medgemma_worker.phantom.images import overlaps_cell
+
+        hit = overlaps_cell(question.phantom.mask, shown.peak_cell, grid=shown.rows)
+        print(f"; the {question.phantom.kind} is in the {question.phantom.zone}: ", end="")
+        print("the peak lies on it (within a cell)" if hit else "the peak MISSES it", end="")
+    print(f"\nOpen       {out / 'report.html'}\n           {out / shown.overlay}")
+    print("\nResearch use, not for diagnosis. Everything that was started has been stopped.")

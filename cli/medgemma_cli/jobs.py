@@ -1,0 +1,138 @@
+"""submit, status, fetch, cancel: the client library from a terminal."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from medgemma_client import Job, Result
+    from medgemma_tasks.models import Status
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
+JobId = Annotated[
+    str, typer.Argument(help="Id of a job, as submit printed it.", show_default=False)
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Folder for result.json, pictures, arrays and report.html."),
+]
+Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait for the result.")]
+
+
+def submit(
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="PNG, JPEG, TIFF or DICOM files, in order.", show_default=False),
+    ],
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="The question.")],
+    keyword: Annotated[
+        str | None, typer.Option("--keyword", "-k", help="Explain this word of the answer.")
+    ] = None,
+    occurrence: Annotated[int, typer.Option(help="Which occurrence of the keyword, from 1.")] = 1,
+    token: Annotated[
+        int | None, typer.Option(help="Explain the token at this position of the sequence.")
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Most tokens of the answer.")] = 300,
+    pad: Annotated[
+        bool, typer.Option("--pad/--no-pad", help="Pad images to a square first.")
+    ] = True,
+    force: Annotated[bool, typer.Option("--force", help="Run again, even if it is known.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the result.")] = True,
+    timeout: Timeout = 600.0,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Ask about images and explain the answer (all of it, or a keyword, or a token)."""
+    from medgemma_client import Client
+
+    job = Client().submit(
+        list(images),
+        prompt,
+        keyword=keyword,
+        occurrence=occurrence,
+        token=token,
+        system=system,
+        max_new_tokens=max_new_tokens,
+        pad_to_square=pad,
+        force=force,
+    )
+    if not wait:
+        _print_status(job.status(), as_json)
+        return
+    if not as_json and not sys.stdout.isatty():
+        print(f"job {job.id}", flush=True)
+    _finish(job, out, timeout, as_json)
+
+
+def status(job_id: JobId, as_json: Json = False) -> None:
+    """Tell where a job stands."""
+    from medgemma_client import Client
+
+    _print_status(Client().job(job_id).status(), as_json)
+
+
+def fetch(job_id: JobId, out: Out = None, timeout: Timeout = 0.0, as_json: Json = False) -> None:
+    """Print a job's answer, and save its result with --out."""
+    from medgemma_client import Client
+
+    _finish(Client().job(job_id), out, timeout, as_json)
+
+
+def cancel(job_id: JobId, as_json: Json = False) -> None:
+    """Cancel a job, for everyone who asked the same."""
+    from medgemma_client import Client
+
+    job = Client().job(job_id)
+    job.cancel()
+    _print_status(job.status(), as_json)
+
+
+def _finish(job: Job, out: Path | None, timeout: float, as_json: bool) -> None:
+    result = (
+        job.wait(timeout=timeout, progress=False if as_json else None)
+        if timeout
+        else (job.result())
+    )
+    if out is not None:
+        result.save(out)
+    if as_json:
+        print(result.record.model_dump_json())
+        return
+    _print_result(result, out)
+
+
+def _print_result(result: Result, out: Path | None) -> None:
+    record = result.record
+    print(f"Answer     {result.answer}")
+    for span in record.targets:
+        print(f"Explained  {span.text!r} ({len(span.tokens)} tokens)")
+    if record.shares is not None:
+        shares = record.shares
+        print(
+            f"Relevancy  images {shares.images:.1%}, prompt {shares.prompt:.1%}, "
+            f"earlier answer {shares.answer:.1%}, control tokens {shares.special:.1%}"
+        )
+    if record.consistency is not None and record.consistency.misses:
+        print(
+            f"WARNING    {record.consistency.misses} of {record.consistency.checked} answer tokens "
+            "were not reproduced when the answer was re-scored: do not trust this map."
+        )
+    if out is not None:
+        print(f"Open       {out / 'report.html'}")
+
+
+def _print_status(status: Status, as_json: bool) -> None:
+    if as_json:
+        print(status.model_dump_json())
+        return
+    words: list[Any] = [status.job_id, status.state.value]
+    if status.stage is not None:
+        words.append(f"{status.stage.value} {status.progress:.0%}")
+    if status.error is not None:
+        words.append(f"{status.error.message} [{status.error.code}]")
+    print(*words)

@@ -1,0 +1,195 @@
+"""From a record to its page."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+from medgemma_tasks.errors import InvalidRequest
+from medgemma_tasks.models import ExplanationRecord, ExplanationRequest, Message, State, TextPart
+from medgemma_tasks.pictures import NOTICE
+from numpy.typing import NDArray
+from PIL import Image
+
+from medgemma_client.report.figures import embedded_edge, legend, mapped_figure, plain_figure
+from medgemma_client.report.text import answer_pieces, shaded_tokens, visible
+
+Rows = list[tuple[str, str]]
+
+
+def render_report(
+    record: ExplanationRecord,
+    request: ExplanationRequest,
+    images: Sequence[Image.Image],
+    maps: NDArray[np.float32] | Sequence[NDArray[np.float32]],
+) -> str:
+    """One HTML page that works offline, and shows its pictures even without JavaScript.
+
+    images: the originals in the order of the request, 8 bits a channel. maps: float32 (n, rows,
+    columns), unscaled, as `ExplanationResult.image_scores`. A failed or cancelled record needs no
+    maps; images, where given, are shown plain.
+
+    Prompts, answers and errors are untrusted: all text is escaped, and the page's own policy
+    forbids it to load anything, and to run any script but its own (by hash).
+
+    Raises `InvalidRequest` where record, request, images and maps do not belong together.
+    """
+    if record.job_id != request.job_id:
+        raise InvalidRequest("The record and the request are of two different jobs.")
+    explained = record.state is State.SUCCEEDED
+    count = len(record.images) if explained else len(images)
+    if len(images) != count or (explained and len(maps) != count) or count > len(request.images):
+        raise InvalidRequest(
+            f"The record has {count} images; {len(images)} images and {len(maps)} maps were given."
+        )
+    edge = embedded_edge(count)
+    context: dict[str, Any] = {
+        "record": record,
+        "notice": NOTICE,
+        "messages": [_message(message) for message in request.messages],
+        "details": _details(record),
+        "explained": explained,
+        "failure": None,
+        "target": None,
+        "legend": None,
+        "tokens": None,
+        "shares": [],
+    }
+    if explained:
+        context |= {
+            "figures": [
+                mapped_figure(number, image, shown, scores, edge)
+                for number, (image, shown, scores) in enumerate(
+                    zip(images, record.images, maps, strict=True), start=1
+                )
+            ],
+            "legend": legend(record.images, list(maps)) if count else None,
+            "answer": answer_pieces(record.answer or "", record.targets),
+            "target": _target(record),
+            "tokens": shaded_tokens(record.tokens, record.targets),
+            "shares": _shares(record),
+        }
+    else:
+        refs = request.images[: len(images)]
+        answer = record.answer or (record.error.details.get("answer") if record.error else None)
+        context |= {
+            "figures": [
+                plain_figure(number, image, ref, edge)
+                for number, (image, ref) in enumerate(zip(images, refs, strict=True), start=1)
+            ],
+            "answer": answer_pieces(answer if isinstance(answer, str) else "", ()),
+            "failure": _failure(record),
+        }
+    script = _resource("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return _template().render(
+        context,
+        # Our own files, and a hash: nothing here comes from outside.
+        css=Markup(_resource("report.css")),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        script_hash=digest,
+    )
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Every text that reaches the page passes here; Markup is our own and stays as it is.
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
+    return environment.from_string(_resource("report.html.j2"))
+
+
+def _resource(name: str) -> str:
+    return files("medgemma_client.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _message(message: Message) -> dict[str, Any]:
+    parts = [
+        {"text": part.text} if isinstance(part, TextPart) else {"image": part.image + 1}
+        for part in message.content
+    ]
+    label = {"user": "Question", "system": "System text", "assistant": "Earlier answer"}
+    return {"label": label[message.role], "parts": parts}
+
+
+def _target(record: ExplanationRecord) -> str | None:
+    """What was explained, in words."""
+    if not record.targets:
+        return None
+    said = []
+    for span in record.targets:
+        if span.kind == "answer":
+            said.append("the whole answer")
+            continue
+        what = f"“{span.text}”"
+        if span.occurrences > 1:
+            what += f", occurrence {span.occurrence} of {span.occurrences}"
+        if span.char_start is None:
+            what += ", outside of the answer"
+        said.append(what)
+    return "; ".join(said)
+
+
+def _shares(record: ExplanationRecord) -> list[dict[str, Any]]:
+    if record.shares is None:
+        return []
+    parts = record.shares.model_dump()
+    return [{"name": name, "share": part, "text": f"{part:.1%}"} for name, part in parts.items()]
+
+
+def _failure(record: ExplanationRecord) -> dict[str, str]:
+    cancelled = record.state is State.CANCELLED
+    sentence = "It was cancelled." if cancelled else "It failed, and left no word of why."
+    if record.error is not None:
+        sentence = record.error.message
+    return {
+        "title": "Cancelled: nothing to show" if cancelled else "Failed: nothing was explained",
+        "sentence": sentence,
+        "code": record.error.code if record.error is not None else "",
+    }
+
+
+def _details(record: ExplanationRecord) -> Rows:
+    rows: Rows = [("Job", record.job_id), ("State", str(record.state))]
+    if record.model is not None:
+        model = record.model
+        rows += [
+            ("Model", model.name),
+            ("Revision", model.revision),
+            ("Method", f"{model.method}, version {model.method_version}"),
+            ("Precision", model.dtype),
+            ("Device", model.device),
+            ("Versions", ", ".join(f"{name} {v}" for name, v in sorted(model.versions.items()))),
+        ]
+    if record.seconds:
+        spent = ", ".join(f"{stage} {value:.2f}" for stage, value in record.seconds.items())
+        rows.append(("Seconds", spent))
+    if record.peak_memory_bytes is not None:
+        rows.append(("Peak memory", f"{record.peak_memory_bytes / 2**30:.2f} GiB"))
+    if record.own_relevancy is not None:
+        rows.append(("Own relevancy", f"{record.own_relevancy:.4g} at the target's own position"))
+    rows += [
+        ("Attempt", str(record.attempt)),
+        ("Submitted", _time(record.submitted_at)),
+        ("Finished", _time(record.finished_at)),
+    ]
+    return rows
+
+
+def _time(moment: datetime) -> str:
+    if moment.tzinfo is None:
+        return moment.strftime("%Y-%m-%d %H:%M:%S")
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,172 @@
+"""What lies in the store, in the order that makes it trustworthy.
+
+An input's pixels come before its note, inputs before the request, the request before its message,
+artifacts before the mark. So whatever is named is there, and a failure in between leaves at most
+objects that nothing names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+
+from medgemma_tasks import layout
+from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest
+from medgemma_tasks.first_writer import FirstWriter
+from medgemma_tasks.live import LiveState
+from medgemma_tasks.models import (
+    Artifact,
+    ExplanationRecord,
+    ExplanationRequest,
+    ImageRef,
+    ServedModel,
+    Sha256,
+    Strict,
+)
+from medgemma_tasks.store import Store
+
+UPLOADS_AT_ONCE = 4
+"""Artifacts of one job that are written beside each other."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class InputNote(Strict):
+    """``inputs/<name>.json``: written after the pixels, so it says that they are all there."""
+
+    schema_version: Literal[1] = 1
+    name: Sha256
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+    mode: Literal["L", "RGB"]
+
+
+class Ledger:
+    """One tenant's part of the store, and the models that are served."""
+
+    def __init__(self, store: Store, live: LiveState) -> None:
+        self.store = store
+        self.tenant = live.tenant
+        self.first_writer = FirstWriter(store, live)
+
+    # --- models --------------------------------------------------------------------------------
+
+    def served_model(self, name: str) -> ServedModel | None:
+        """What the workers of a model said they hold, or None where none ever did."""
+        return self._read(layout.model_key(name), ServedModel)
+
+    def served_models(self) -> list[str]:
+        """The names of all models that workers ever published."""
+        names = (layout.model_name(key) for key in self.store.keys(layout.MODELS))
+        return [name for name in names if name is not None]
+
+    def publish_model(self, served: ServedModel) -> None:
+        """Say what this worker holds; clients put it into their job ids."""
+        self.store.put(layout.model_key(served.name), _json(served))
+
+    # --- inputs and requests -------------------------------------------------------------------
+
+    def put_input(self, ref: ImageRef, png: bytes) -> None:
+        """Upload an image, unless it is there already."""
+        note_key = layout.input_key(self.tenant, ref.name, "json")
+        if self.store.exists(note_key):
+            return
+        self.store.put(layout.input_key(self.tenant, ref.name), png, "image/png")
+        note = InputNote(name=ref.name, width=ref.width, height=ref.height, mode=ref.mode)
+        self.store.put(note_key, _json(note))
+
+    def input(self, name: str) -> bytes:
+        """The PNG bytes of an input, or ArtifactDamaged where it is gone."""
+        png = self.store.get_large(layout.input_key(self.tenant, name))
+        if png is None:
+            raise ArtifactDamaged("An input image is missing from the store; submit it again.")
+        return png
+
+    def put_request(self, request: ExplanationRequest) -> None:
+        """Write a request, after all its inputs and before its message."""
+        self.store.put(layout.request_key(self.tenant, request.job_id), _json(request))
+
+    def request(self, job_id: str) -> ExplanationRequest | None:
+        """A request, or None where there is none; InvalidRequest where it cannot be read."""
+        return self._read(layout.request_key(self.tenant, job_id), ExplanationRequest)
+
+    def has_request(self, job_id: str) -> bool:
+        """Whether this job was ever submitted."""
+        return self.store.exists(layout.request_key(self.tenant, job_id))
+
+    # --- results -------------------------------------------------------------------------------
+
+    def record(self, job_id: str) -> ExplanationRecord | None:
+        """The terminal mark of a job, or None while it has none."""
+        return self._read(layout.result_key(self.tenant, job_id), ExplanationRecord)
+
+    def finished(self, job_id: str) -> bool:
+        """Whether a job has its terminal mark."""
+        return self.store.exists(layout.result_key(self.tenant, job_id))
+
+    def put_artifacts(
+        self, job_id: str, attempt: str, files: Mapping[str, tuple[bytes, str]]
+    ) -> dict[str, Artifact]:
+        """Write artifacts (content and content type by file name) under their attempt."""
+
+        def put(item: tuple[str, tuple[bytes, str]]) -> tuple[str, Artifact]:
+            name, (content, content_type) = item
+            key = layout.artifact_key(self.tenant, job_id, attempt, name)
+            self.store.put(key, content, content_type)
+            return name, Artifact(
+                key=f"{attempt}/{name}",
+                sha256=hashlib.sha256(content).hexdigest(),
+                size=len(content),
+                content_type=content_type,
+            )
+
+        with ThreadPoolExecutor(UPLOADS_AT_ONCE, "upload") as pool:
+            return dict(pool.map(put, files.items()))
+
+    def artifact(self, job_id: str, artifact: Artifact) -> bytes:
+        """The bytes of an artifact, or ArtifactDamaged where they are not what the result names."""
+        attempt, _, name = artifact.key.partition("/")
+        key = layout.artifact_key(self.tenant, job_id, attempt, name)
+        return self.store.get_verified(key, artifact.sha256)
+
+    def discard(self, job_id: str, artifacts: Iterable[Artifact]) -> None:
+        """Delete the artifacts of an attempt that lost."""
+        prefix = layout.job_prefix(self.tenant, job_id)
+        self.store.delete(*(prefix + artifact.key for artifact in artifacts))
+
+    def commit(self, record: ExplanationRecord) -> bool:
+        """Write THE terminal mark; False where another writer was first."""
+        key = layout.result_key(self.tenant, record.job_id)
+        return self.first_writer.put(key, _json(record))
+
+    def archive(self, job_id: str) -> bool:
+        """Move a terminal mark to the job's history, so that it can run again."""
+        key = layout.result_key(self.tenant, job_id)
+        mark = self.store.get(key)
+        if mark is None:
+            return False
+        number = len(self.store.keys(layout.history_prefix(self.tenant, job_id))) + 1
+        self.store.put(layout.history_key(self.tenant, job_id, number), mark)
+        self.store.delete(key)
+        return True
+
+    def _read(self, key: str, kind: type[M]) -> M | None:
+        content = self.store.get(key)
+        if content is None:
+            return None
+        try:
+            return kind.model_validate_json(content)
+        except ValidationError:
+            # The validation message would quote the content.
+            raise InvalidRequest(
+                f"{key} cannot be read by this version of medgemma-explainer; was it written by a "
+                "newer one?"
+            ) from None
+
+
+def _json(model: BaseModel) -> bytes:
+    return model.model_dump_json().encode()

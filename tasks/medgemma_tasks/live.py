@@ -1,0 +1,208 @@
+"""Live state in Redis: what can be lost. Every key has a time to live and begins with medgemma:.
+
+The store is the truth; here is how far a running job is, how often it was started, whether it was
+cancelled, and a call that wakes those who wait for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from medgemma_tasks.errors import BrokerUnreachable
+from medgemma_tasks.layout import check_job_id, check_tenant
+from medgemma_tasks.models import Live
+from medgemma_tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from redis import Redis
+    from redis.client import PubSub
+
+QUEUED_TTL = 900
+"""Seconds for which a job counts as queued after it was published. Submitting it again within them
+publishes nothing, unless Redis lost this key, and then it lost the message too."""
+
+_UNLOCK = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end"
+
+
+class LiveState:
+    """The live state of one tenant's jobs. Every call may raise BrokerUnreachable."""
+
+    def __init__(
+        self, settings: Settings, tenant: str | None = None, connection: Redis | None = None
+    ) -> None:
+        self.settings = settings
+        self.tenant = check_tenant(tenant or settings.tenant)
+        self._redis = connect(settings) if connection is None else connection
+
+    def of_tenant(self, tenant: str) -> LiveState:
+        """The same connection, for another tenant's jobs."""
+        return LiveState(self.settings, tenant, self._redis)
+
+    def ping(self) -> None:
+        """BrokerUnreachable unless Redis answers."""
+        with self._reached():
+            self._redis.ping()
+
+    # --- how far a job is ----------------------------------------------------------------------
+
+    def report(self, job_id: str, live: Live) -> bool:
+        """Write how far a job is; True where it was cancelled meanwhile."""
+        with self._reached():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.set(self._key("live", job_id), live.model_dump_json(), ex=self.settings.live_ttl)
+            pipe.exists(self._key("cancel", job_id))
+            return bool(pipe.execute()[1])
+
+    def read(self, job_id: str) -> Live | None:
+        """How far a job is, or None where Redis knows nothing of it."""
+        with self._reached():
+            text = self._redis.get(self._key("live", job_id))
+        try:
+            return None if text is None else Live.model_validate_json(text)
+        except ValidationError:
+            return None  # of another version; the store is the truth
+
+    # --- how often it was started --------------------------------------------------------------
+
+    def start_attempt(self, job_id: str) -> int:
+        """Count one more start of a job; its number, from 1."""
+        key = self._key("attempts", job_id)
+        with self._reached():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.incr(key)
+            pipe.expire(key, self.settings.live_ttl)
+            return int(pipe.execute()[0])
+
+    def give_back_attempt(self, job_id: str) -> None:
+        """Uncount a start that ended through no fault of the job (the store was away)."""
+        key = self._key("attempts", job_id)
+        with self._reached():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.decr(key)
+            pipe.expire(key, self.settings.live_ttl)
+            pipe.execute()
+
+    # --- cancelling ----------------------------------------------------------------------------
+
+    def cancel(self, job_id: str) -> None:
+        """Ask whoever runs the job to stop."""
+        with self._reached():
+            self._redis.set(self._key("cancel", job_id), "1", ex=self.settings.live_ttl)
+
+    def cancelled(self, job_id: str) -> bool:
+        """Whether somebody asked for the job to stop."""
+        with self._reached():
+            return bool(self._redis.exists(self._key("cancel", job_id)))
+
+    # --- the queue's memory --------------------------------------------------------------------
+
+    def mark_queued(self, job_ids: list[str]) -> None:
+        """Remember that messages for these jobs were published."""
+        with self._reached():
+            pipe = self._redis.pipeline(transaction=False)
+            for job_id in job_ids:
+                pipe.set(self._key("queued", job_id), "1", ex=QUEUED_TTL)
+            pipe.execute()
+
+    def under_way(self, job_id: str) -> bool:
+        """Whether a message of the job is queued, or the job runs, as far as Redis knows."""
+        with self._reached():
+            return bool(self._redis.exists(self._key("queued", job_id), self._key("live", job_id)))
+
+    def forget(self, job_id: str) -> None:
+        """Drop all that is known of a job: it ended, or it starts afresh."""
+        names = ("live", "attempts", "cancel", "queued")
+        with self._reached():
+            self._redis.delete(*(self._key(name, job_id) for name in names))
+
+    # --- waking those who wait -----------------------------------------------------------------
+
+    def announce(self, job_id: str) -> None:
+        """Wake all who wait for a job: it has a terminal mark."""
+        with self._reached():
+            self._redis.publish(self._key("done", job_id), "1")
+
+    @contextmanager
+    def listening(self, job_id: str) -> Iterator[Bell]:
+        """Hear ``announce`` from here on; look at the store after entering, not before."""
+        with self._reached():
+            pubsub = self._redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+            pubsub.subscribe(self._key("done", job_id))
+        try:
+            yield Bell(self, pubsub)
+        finally:
+            pubsub.close()
+
+    # --- a lock, for stores without conditional puts -------------------------------------------
+
+    def lock(self, name: str, token: str, seconds: int) -> bool:
+        """Take a lock for some seconds; False where somebody holds it."""
+        with self._reached():
+            key = f"medgemma:commit:{name}"
+            return bool(self._redis.set(key, token, nx=True, ex=seconds))
+
+    def unlock(self, name: str, token: str) -> None:
+        """Release a lock, if it is still ours."""
+        with self._reached():
+            self._redis.eval(_UNLOCK, 1, f"medgemma:commit:{name}", token)
+
+    def _key(self, what: str, job_id: str) -> str:
+        return f"medgemma:{what}:{self.tenant}:{check_job_id(job_id)}"
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        from redis.exceptions import RedisError
+
+        try:
+            yield
+        except RedisError as error:
+            # The library's own message may hold more than the address; its class says enough.
+            raise unreachable(self.settings, error) from None
+
+
+class Bell:
+    """Rings when a job ends. It may ring for nothing, and may fail to ring: always look."""
+
+    def __init__(self, live: LiveState, pubsub: PubSub) -> None:
+        self._live = live
+        self._pubsub = pubsub
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the bell, at most so long; whether it rang."""
+        deadline = time.monotonic() + seconds
+        with self._live._reached():
+            while (left := deadline - time.monotonic()) > 0:
+                if self._pubsub.get_message(timeout=left) is not None:
+                    return True
+        return False
+
+
+def connect(settings: Settings) -> Redis:
+    """A connection that gives up soon. Nothing is sent until its first command."""
+    from redis import Redis
+    from redis.backoff import NoBackoff
+    from redis.exceptions import ConnectionError as RedisConnectionError
+    from redis.retry import Retry
+
+    return Redis.from_url(
+        settings.broker_url.get_secret_value(),
+        decode_responses=True,
+        socket_connect_timeout=settings.connect_timeout,
+        socket_timeout=settings.connect_timeout,
+        # One more try mends a connection that the server dropped; timeouts are not tried again,
+        # since redis-py nests this policy (connecting inside commanding) and they would add up.
+        retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+    )
+
+
+def unreachable(settings: Settings, error: BaseException) -> BrokerUnreachable:
+    """The error for a broker that did not do as it was asked."""
+    return BrokerUnreachable(
+        f"Redis at {settings.broker_address} cannot be used ({type(error).__name__}). "
+        "Check MEDGEMMA_BROKER_URL and that the server runs."
+    )

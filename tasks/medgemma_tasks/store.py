@@ -1,0 +1,245 @@
+"""The object store: bytes under keys, in one bucket and under one prefix. The ledger of all jobs.
+
+Any S3 server with path-style addresses and signature version 4 will do. boto3 is imported when the
+store is first used, so that importing the client stays quick.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from medgemma_tasks.errors import ArtifactDamaged, ServiceError, StoreRefused, StoreUnreachable
+from medgemma_tasks.layout import probe_key
+from medgemma_tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+QUICK_READ_TIMEOUT = 2.0
+"""Seconds a server may take to answer for a small record. Two tries stay under 5 s in all."""
+
+BULK_READ_TIMEOUT = 60.0
+"""Seconds a server may take to store or send an image or an artifact."""
+
+DELETE_BATCH = 1000
+"""Most keys in one DeleteObjects call; a limit of S3."""
+
+_MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
+_UNCONDITIONAL = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
+
+T = TypeVar("T")
+
+
+class Store:
+    """A bucket and a prefix. Every key handed in or out is relative to the prefix.
+
+    Raises StoreUnreachable when the server cannot be reached or is out of order, and StoreRefused
+    when it says no; both name its address without credentials.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def get(self, key: str) -> bytes | None:
+        """The bytes under a key, or None where there is nothing."""
+        return self._get(self._quick, key)
+
+    def get_large(self, key: str) -> bytes | None:
+        """As ``get``, for objects that may take longer than a moment to send."""
+        return self._get(self._bulk, key)
+
+    def get_verified(self, key: str, sha256: str) -> bytes:
+        """The bytes under a key, or ArtifactDamaged where they are missing or others."""
+        content = self.get_large(key)
+        if content is None:
+            raise ArtifactDamaged(f"{key} is missing from the store; submit again with force=True.")
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise ArtifactDamaged(
+                f"{key} is not what the result names (SHA-256 differs); submit again with "
+                "force=True.",
+                expected=sha256,
+            )
+        return content
+
+    def put(self, key: str, content: bytes, content_type: str = "application/json") -> None:
+        """Write bytes, over whatever was there."""
+        self._call(
+            lambda: self._bulk.put_object(
+                Bucket=self.settings.bucket,
+                Key=self._full(key),
+                Body=content,
+                ContentType=content_type,
+            )
+        )
+
+    def put_conditionally(self, key: str, content: bytes) -> bool:
+        """Write only where nothing is; False where the server found something there.
+
+        A server that does not know the condition writes all the same: see ``first_writer``.
+        """
+        try:
+            self._call(
+                lambda: self._quick.put_object(
+                    Bucket=self.settings.bucket,
+                    Key=self._full(key),
+                    Body=content,
+                    ContentType="application/json",
+                    IfNoneMatch="*",
+                ),
+                passed=_UNCONDITIONAL,
+            )
+        except _PassedError:
+            return False
+        return True
+
+    @cached_property
+    def conditional(self) -> bool:
+        """Whether the server enforces conditional puts: asked once, with a throwaway key."""
+        key = probe_key(secrets.token_hex(8))
+        try:
+            self.put_conditionally(key, b"1")
+            enforced = not self.put_conditionally(key, b"2")
+        except StoreRefused as refusal:
+            # Some servers answer "not implemented"; a true refusal shows at the next call.
+            if refusal.details.get("status") not in (400, 501):
+                raise
+            return False
+        self.delete(key)
+        return enforced
+
+    def exists(self, key: str) -> bool:
+        """Whether anything lies under a key."""
+        try:
+            self._call(
+                lambda: self._quick.head_object(Bucket=self.settings.bucket, Key=self._full(key)),
+                passed=_MISSING,
+            )
+        except _PassedError:
+            return False
+        return True
+
+    def keys(self, prefix: str) -> list[str]:
+        """All keys that begin so, in order."""
+        return sorted(self._call(lambda: self._keys(prefix)))
+
+    def delete(self, *keys: str) -> None:
+        """Delete keys; one that is not there is no error."""
+        for start in range(0, len(keys), DELETE_BATCH):
+            batch = keys[start : start + DELETE_BATCH]
+            for key in batch if len(batch) == 1 else ():
+                self._call(
+                    lambda key=key: self._quick.delete_object(  # type: ignore[misc]
+                        Bucket=self.settings.bucket, Key=self._full(key)
+                    )
+                )
+            if len(batch) > 1:
+                objects = [{"Key": self._full(key)} for key in batch]
+                self._call(
+                    lambda objects=objects: self._bulk.delete_objects(  # type: ignore[misc]
+                        Bucket=self.settings.bucket, Delete={"Objects": objects, "Quiet": True}
+                    )
+                )
+
+    def _get(self, client: S3Client, key: str) -> bytes | None:
+        def read() -> bytes:
+            answer = client.get_object(Bucket=self.settings.bucket, Key=self._full(key))
+            return answer["Body"].read()
+
+        try:
+            return self._call(read, passed=_MISSING)
+        except _PassedError:
+            return None
+
+    def _keys(self, prefix: str) -> list[str]:
+        pages = self._quick.get_paginator("list_objects_v2").paginate(
+            Bucket=self.settings.bucket, Prefix=self._full(prefix)
+        )
+        cut = len(self.settings.prefix)
+        return [item["Key"][cut:] for page in pages for item in page.get("Contents", [])]
+
+    def _full(self, key: str) -> str:
+        return self.settings.prefix + key
+
+    def _call(self, action: Callable[[], T], passed: frozenset[str] = frozenset()) -> T:
+        """Run a call; its failure becomes an error of ours, or _PassedError for a code that was
+        expected."""
+        from botocore.exceptions import BotoCoreError, ClientError
+        from urllib3.exceptions import HTTPError
+
+        try:
+            return action()
+        except ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            if code in passed:
+                raise _PassedError from None
+            raise self._refusal(error.response, code) from None
+        except (BotoCoreError, HTTPError) as error:
+            raise self._failure(error) from None
+
+    def _refusal(self, response: Any, code: str) -> ServiceError:
+        status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        where = self.settings.store_address
+        if status >= 500 or code in ("SlowDown", "RequestTimeout"):
+            return StoreUnreachable(f"The store at {where} is out of order (HTTP {status}).")
+        if code == "NoSuchBucket":
+            return StoreRefused(f"The store at {where}: there is no such bucket. Make it first.")
+        return StoreRefused(
+            f"The store at {where} refused (HTTP {status}, {code}). "
+            "Check the AWS credentials and the bucket's policy.",
+            status=status,
+        )
+
+    def _failure(self, error: Exception) -> ServiceError:
+        from botocore.exceptions import NoCredentialsError, PartialCredentialsError
+
+        where = self.settings.store_address
+        if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
+            return StoreRefused(
+                f"There are no AWS credentials for the store at {where}. "
+                "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile."
+            )
+        # The library's own message may hold a URL with credentials; its class says enough.
+        return StoreUnreachable(
+            f"The store at {where} cannot be reached ({type(error).__name__}). "
+            "Check MEDGEMMA_S3_ENDPOINT_URL and that the server runs."
+        )
+
+    @cached_property
+    def _quick(self) -> S3Client:
+        return self._client(QUICK_READ_TIMEOUT)
+
+    @cached_property
+    def _bulk(self) -> S3Client:
+        return self._client(BULK_READ_TIMEOUT)
+
+    @cached_property
+    def _session(self) -> Any:
+        import boto3
+
+        return boto3.session.Session(region_name=self.settings.s3_region)
+
+    def _client(self, read_timeout: float) -> S3Client:
+        from botocore.config import Config
+
+        config = Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            connect_timeout=self.settings.connect_timeout,
+            read_timeout=read_timeout,
+            retries={"mode": "standard", "total_max_attempts": 2},
+            # The newer checksum trailers are unknown to many S3 servers.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        client: S3Client = self._session.client(
+            "s3", endpoint_url=self.settings.s3_endpoint_url, config=config
+        )
+        return client
+
+
+class _PassedError(Exception):
+    """A code that the caller of ``_call`` expected."""

@@ -1,0 +1,178 @@
+"""Records to make reports of, and what a browser would make of a page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+from medgemma_tasks.geometry import grid_square
+from medgemma_tasks.models import (
+    Consistency,
+    ExplanationRecord,
+    ExplanationRequest,
+    ImageAttributes,
+    ImageMap,
+    ImagePart,
+    ImageRef,
+    Message,
+    ModelRecord,
+    Shares,
+    Span,
+    State,
+    TextPart,
+    TokenScore,
+)
+from medgemma_tasks.pictures import peak_cell
+from PIL import Image
+
+JOB = "0123456789abcdef" * 2
+NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
+ANSWER = "There is a nodule in the right upper zone."
+NODULE = Span(
+    kind="keyword",
+    text="nodule",
+    token_positions=(303,),
+    tokens=(" nodule",),
+    char_start=11,
+    char_end=17,
+)
+VOID = {"meta", "img", "input", "path"}
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: elements, their attributes, and the text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.scripts: list[str] = []
+        self._inside: list[str] = []
+        self.marked = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._inside.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert tag in VOID or self._inside.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "script" in self._inside:
+            self.scripts.append(data)
+        elif "style" not in self._inside:
+            self.text += data
+            if "mark" in self._inside:
+                self.marked += data
+
+    def all(self, tag: str, **wanted: str) -> list[dict[str, str | None]]:
+        return [
+            attributes
+            for name, attributes in self.elements
+            if name == tag
+            and all(value in (attributes.get(key) or "").split() for key, value in wanted.items())
+        ]
+
+
+def picture(uri: str | None) -> Image.Image:
+    assert uri is not None
+    return Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
+
+
+def make(
+    *,
+    sizes: tuple[tuple[int, int], ...] = ((200, 300),),
+    side: str = "patient-right",
+    prompt: str = "Is there a nodule?",
+    request: dict[str, Any] | None = None,
+    maps: np.ndarray | None = None,
+    **changes: Any,
+) -> tuple[ExplanationRecord, ExplanationRequest, list[Image.Image], np.ndarray]:
+    refs = tuple(
+        ImageRef(
+            name="ab" * 32,
+            width=width,
+            height=height,
+            mode="L",
+            attributes=ImageAttributes(left_of_image=side),  # type: ignore[arg-type]
+        )
+        for width, height in sizes
+    )
+    if maps is None:
+        maps = np.random.default_rng(0).random((len(sizes), 16, 16)).astype(np.float32) * 0.02
+        maps[:, 8, 7] = 0.0748
+    low, high = float(maps.min()), float(maps.max())
+    asked = ExplanationRequest(
+        job_id=JOB,
+        tenant="local",
+        model="google/medgemma-1.5-4b-it",
+        revision="r1",
+        method_version="1",
+        images=refs,
+        messages=(Message(role="user", content=(ImagePart(image=0), TextPart(text=prompt))),),
+        submitted_at=NOW,
+    )
+    values: dict[str, Any] = {
+        "job_id": JOB,
+        "tenant": "local",
+        "state": State.SUCCEEDED,
+        "attempt": 1,
+        "answer": ANSWER,
+        "targets": (NODULE,),
+        "images": tuple(
+            ImageMap(
+                image=ref,
+                rows=16,
+                columns=16,
+                square=grid_square(ref.width, ref.height, pad=True),
+                share=0.4,
+                low=low,
+                high=high,
+                peak_cell=peak_cell(scores),
+                heatmap="heatmap-0.png",
+                overlay="overlay-0.png",
+            )
+            for ref, scores in zip(refs, maps, strict=True)
+        ),
+        "tokens": (
+            TokenScore(position=0, text="<bos>", role="special", score=9.0),
+            TokenScore(position=290, text="Is", role="prompt", score=0.25),
+            TokenScore(position=291, text="\u2581there", role="prompt", score=0.75),
+            TokenScore(position=302, text=" a", role="answer", score=0.5),
+            TokenScore(position=303, text=" nodule", role="answer", score=0.25),
+        ),
+        "shares": Shares(images=0.4, prompt=0.3, answer=0.2, special=0.1),
+        "own_relevancy": 1.5,
+        "consistency": Consistency(checked=9, misses=0),
+        "model": ModelRecord(
+            name="google/medgemma-1.5-4b-it",
+            revision="e9792da5",
+            method="relevancy",
+            method_version="7",
+            dtype="bfloat16",
+            device="NVIDIA H200",
+            versions={"torch": "2.11.0"},
+        ),
+        "seconds": {"generating": 4.21},
+        "submitted_at": NOW,
+        "finished_at": NOW,
+    }
+    images = [Image.new("L", size, 90) for size in sizes]
+    return ExplanationRecord(**(values | changes)), asked, images, maps
+
+
+def failed(**changes: Any) -> ExplanationRecord:
+    return ExplanationRecord(
+        job_id=JOB,
+        tenant="local",
+        attempt=2,
+        submitted_at=NOW,
+        finished_at=NOW,
+        **({"state": State.FAILED} | changes),
+    )

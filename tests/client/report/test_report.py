@@ -1,0 +1,200 @@
+"""The report is true to its record: the right words, and the map in the right place."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from medgemma_client.report import render_report
+from medgemma_tasks.colours import table
+from medgemma_tasks.models import (
+    Consistency,
+    ErrorRecord,
+    Span,
+    State,
+)
+from PIL import Image
+
+from tests.client.report.samples import ANSWER, JOB, NODULE, Page, failed, make, picture
+
+
+def test_the_page_says_question_answer_and_how_it_was_made() -> None:
+    text = Page(render_report(*make())).text
+    for words in (
+        *("Is there a nodule?", ANSWER, "Research use, not for diagnosis", JOB),
+        *("google/medgemma-1.5-4b-it", "e9792da5", "bfloat16", "NVIDIA H200", "torch 2.11.0"),
+        *("relevancy, version 7", "generating 4.21", "40.0%", "30.0%", "20.0%", "10.0%"),
+    ):
+        assert words in text
+
+
+def test_the_target_is_marked_in_the_answer() -> None:
+    assert Page(render_report(*make())).marked == "nodule"
+
+
+def test_a_target_that_is_the_whole_answer_marks_no_word() -> None:
+    whole = Span(
+        kind="answer", text=ANSWER, token_positions=(302, 303), tokens=("a", "b"),
+        char_start=0, char_end=len(ANSWER),
+    )  # fmt: skip
+    page = Page(render_report(*make(targets=(whole,))))
+    assert page.marked == ""
+    assert "the whole answer" in page.text
+
+
+def test_spans_that_overlap_or_reach_beyond_the_answer_lose_no_text() -> None:
+    spans = (
+        NODULE,
+        NODULE.model_copy(update={"char_start": 14, "char_end": 999}),
+        NODULE.model_copy(update={"char_start": None, "char_end": None}),
+    )
+    page = Page(render_report(*make(targets=spans)))
+    assert page.marked == ANSWER[11:]
+    assert ANSWER in page.text
+
+
+def test_the_map_shows_without_javascript() -> None:
+    html = render_report(*make())
+    page = Page(html)
+    (layer,) = page.all("img", **{"class": "layer"})
+    assert (layer["src"] or "").startswith("data:image/png")
+    assert "--opacity: 0.6" in html
+    (controls,) = page.all("div", id="controls")
+    assert "hidden" in controls  # a slider that does nothing is not shown
+
+
+def test_the_slider_can_be_used_from_the_keyboard() -> None:
+    page = Page(render_report(*make()))
+    (slider,) = page.all("input", id="opacity")
+    assert slider["type"] == "range"
+    assert page.all("label", **{"for": "opacity"})
+
+
+def test_the_layer_has_its_largest_value_where_the_cell_lies() -> None:
+    (size,) = sizes = ((200, 300),)
+    page = Page(render_report(*make(sizes=sizes)))
+    layer = picture(page.all("img", **{"class": "layer"})[0]["src"])
+    assert layer.width / layer.height == pytest.approx(size[0] / size[1], rel=0.02)
+    row, column = np.unravel_index(np.argmax(np.asarray(layer)), (layer.height, layer.width))
+    # Cell (8, 7) of a grid of 16 over the 300-pixel square around the image.
+    assert (column + 0.5) / layer.width * 200 == pytest.approx(7.5 * 300 / 16 - 50, abs=9)
+    assert (row + 0.5) / layer.height * 300 == pytest.approx(8.5 * 300 / 16, abs=9)
+    colours = np.asarray(layer.convert("RGBA"))
+    assert tuple(colours[row, column]) == (*table()[255], 255)
+    (mark,) = page.all("svg", **{"class": "peak"})
+    left, top = map(float, re.findall(r"([\d.]+)%", mark["style"] or ""))
+    assert (left, top) == pytest.approx((100 * (7.5 * 300 / 16 - 50) / 200, 100 * 8.5 / 16))
+
+
+def test_the_image_below_the_map_is_the_one_given() -> None:
+    record, request, _, maps = make(sizes=((40, 30),))
+    image = Image.fromarray(np.arange(1200, dtype=np.uint32).astype(np.uint8).reshape(30, 40))
+    page = Page(render_report(record, request, [image], maps))
+    shown = picture(page.all("img", **{"class": "base"})[0]["src"])
+    assert np.array_equal(np.asarray(shown.convert("L")), np.asarray(image))
+
+
+def test_a_peak_outside_of_the_image_is_told_and_not_marked() -> None:
+    maps = np.zeros((1, 16, 16), np.float32)
+    maps[0, 0, 0] = 1
+    page = Page(render_report(*make(sizes=((100, 600),), maps=maps)))
+    assert not page.all("svg")
+    assert "outside of the image" in page.text
+
+
+@pytest.mark.parametrize(
+    ("side", "letters"), [("patient-right", ["R", "L"]), ("patient-left", ["L", "R"])]
+)
+def test_sides_stand_left_and_right_where_known(side: str, letters: list[str]) -> None:
+    html = render_report(*make(side=side))
+    assert re.findall(r'class="side"[^>]*>([RL])<', html) == letters
+    assert "side unknown" not in html
+
+
+def test_an_unknown_side_is_told_and_gets_no_letter() -> None:
+    page = Page(render_report(*make(side="unknown")))
+    assert not page.all("span", **{"class": "side"})
+    assert "side unknown" in page.text
+
+
+def test_the_legend_prints_the_real_values() -> None:
+    record, *rest = make()
+    text = Page(render_report(record, *rest)).text
+    assert f"{record.images[0].low:.3g}" in text
+    assert "0.0748" in text
+
+
+def test_a_flat_map_is_told_and_not_drawn() -> None:
+    page = Page(render_report(*make(maps=np.full((1, 16, 16), 0.25, np.float32))))
+    assert not page.all("img", **{"class": "layer"})
+    assert not page.all("svg")
+    assert "Flat map: every cell has the relevancy 0.25" in page.text
+
+
+def test_special_tokens_and_the_position_before_the_target_are_on_no_scale() -> None:
+    html = render_report(*make())
+    page = Page(html)
+    tokens = page.all("span", **{"class": "token"})
+    assert [token.get("style") for token in tokens] == [
+        None,
+        *("--u: 0.0", "--u: 1.0", None, "--u: 0.0"),
+    ]
+    assert "special" in (tokens[0]["class"] or "")
+    assert "Is there" in page.text
+    ends = re.search(r"legend words.*?<span>(.*?)</span><span>(.*?)</span>", html)
+    assert ends is not None
+    assert ends.groups() == ("0.25", "0.75")  # not the 9.0 of <bos>
+
+
+def test_misses_of_the_consistency_check_are_told_loudly() -> None:
+    page = Page(render_report(*make(consistency=Consistency(checked=9, misses=2))))
+    assert page.all("section", **{"class": "alert", "role": "alert"})
+    assert "2 of 9 checked tokens" in page.text
+
+
+@pytest.mark.parametrize("check", [None, Consistency(checked=0, misses=0)])
+def test_a_check_that_was_not_made_is_not_passed_off_as_one(check: Consistency | None) -> None:
+    text = Page(render_report(*make(consistency=check))).text
+    assert "was not checked" in text
+    assert "Consistent" not in text
+
+
+def test_a_failed_job_gets_a_page_with_the_reason() -> None:
+    _, request, images, _ = make()
+    error = ErrorRecord(
+        code="keyword_not_in_answer",
+        message="The answer has no <b>mass</b>.",
+        details={"answer": "The lungs are clear."},
+    )
+    for given in (images, []):
+        page = Page(render_report(failed(error=error), request, given, []))
+        assert "The answer has no <b>mass</b>." in page.text
+        assert "keyword_not_in_answer" in page.text
+        assert "The lungs are clear." in page.text
+        assert not page.all("img", **{"class": "layer"})
+        assert not page.scripts
+        assert len(page.all("img", **{"class": "base"})) == len(given)
+
+
+def test_a_cancelled_job_gets_a_page_too() -> None:
+    _, request, _, _ = make()
+    page = Page(render_report(failed(state=State.CANCELLED), request, [], []))
+    assert "Cancelled" in page.text
+    assert "It was cancelled." in page.text
+
+
+def test_a_bare_record_of_a_success_is_shown() -> None:
+    record, *rest = make(tokens=(), shares=None, model=None, seconds={}, own_relevancy=None)
+    assert ANSWER in Page(render_report(record, *rest)).text
+
+
+def test_a_large_film_makes_a_page_of_less_than_three_megabytes() -> None:
+    record, request, _, maps = make(sizes=((2000, 2000),))
+    noise = np.random.default_rng(0).integers(0, 255, (2000, 2000), np.uint8)
+    page = render_report(record, request, [Image.fromarray(noise)], maps)
+    assert len(page.encode()) < 3_000_000
+
+
+def test_the_same_record_gives_the_same_page() -> None:
+    assert render_report(*make()) == render_report(*make())

@@ -1,0 +1,63 @@
+"""The lease: the parent keeps the messages it holds from being given to others.
+
+An unacknowledged message comes back after the visibility timeout, which is short so that a dead
+worker's job is soon another's. A living one renews it. The parent does, because it holds the
+message also while its child loads the model; what a child can hang in does not stop it, so the
+hard time limit, not the lease, ends a hung job.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from celery import bootsteps
+from celery.worker import state
+from redis.exceptions import RedisError
+
+log = logging.getLogger(__name__)
+
+LONGEST_INTERVAL = 10.0
+"""Seconds between two renewals at most; a quarter of the visibility timeout where that is less."""
+
+
+class Lease(bootsteps.StartStopStep):
+    """A step of the consumer: while it consumes, its unacknowledged messages stay its own."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self._entry: Any = None
+
+    def start(self, consumer: Any) -> None:
+        options = consumer.app.conf.broker_transport_options
+        interval = min(LONGEST_INTERVAL, options["visibility_timeout"] / 4)
+        self._entry = consumer.timer.call_repeatedly(interval, renew, (consumer,))
+
+    def stop(self, consumer: Any) -> None:
+        if self._entry is not None:
+            self._entry.cancel()
+            self._entry = None
+
+    shutdown = stop
+
+
+def renew(consumer: Any) -> None:
+    """Say that the messages held here are alive. Never raises: the next time may do better."""
+    channel = consumer.task_consumer.channel
+    # After a reconnection a running job's message belongs to a channel that is gone.
+    running = {request.message.delivery_tag for request in list(state.reserved_requests)}
+    tags = running | set(channel.qos._delivered)
+    if not tags:
+        return
+    now = time.time()
+    try:
+        with channel.conn_or_acquire() as client:
+            # XX: only what is still there. A message that was given back is not ours any more.
+            client.zadd(channel.unacked_index_key, dict.fromkeys(tags, now), xx=True)
+    except (RedisError, OSError) as error:
+        log.warning(
+            "the lease of %d messages was not renewed (%s)", len(tags), type(error).__name__
+        )
