@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 
 import torch
+
 from medgemma_tasks.models import ImagePart, Message, TextPart
 from medgemma_worker.generation import end_tokens, generate
 from medgemma_worker.loading import load_medgemma

@@ -11,6 +11,7 @@ import sys
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
 from medgemma_tasks.errors import MedGemmaError
 from medgemma_tasks.settings import Settings, load_settings
 from medgemma_tasks.store import Store

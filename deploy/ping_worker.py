@@ -12,6 +12,7 @@ import socket
 import sys
 
 from kombu.exceptions import OperationalError
+
 from medgemma_tasks.errors import MedGemmaError
 from medgemma_tasks.queue import make_app
 from medgemma_tasks.settings import load_settings

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
+
 from medgemma_tasks.errors import PartMissing
 from medgemma_tasks.settings import Settings, load_settings
 

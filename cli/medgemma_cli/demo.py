@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
+
 from medgemma_tasks.errors import JobError, ModelLoadFailed, error_from_code
 
 if TYPE_CHECKING:

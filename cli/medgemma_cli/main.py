@@ -7,10 +7,10 @@ import sys
 from typing import Annotated
 
 import typer
-from medgemma_tasks.errors import MedGemmaError
 
 from medgemma_cli import demo, jobs
 from medgemma_cli import worker as worker_command
+from medgemma_tasks.errors import MedGemmaError
 
 app = typer.Typer(
     name="medgemma-explainer",

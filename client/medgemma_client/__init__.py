@@ -1,0 +1,24 @@
+"""The client: submit a question about images, wait for its answer, look at what it rests on.
+
+Importing this loads neither torch nor celery nor boto3. The public names are imported when they
+are first asked for, and what they need when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medgemma_client.client import Client
+    from medgemma_client.job import Job
+    from medgemma_client.result import Result
+
+__all__ = ["Client", "Job", "Result"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"medgemma_client.{name.lower()}"), name)

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import psutil
-from medgemma_tasks.models import ExplanationRecord
 from PIL import Image
+
+from medgemma_tasks.models import ExplanationRecord
 
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:

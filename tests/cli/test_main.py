@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 from medgemma_tasks.settings import Settings
 
 

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 import redis
 import yaml
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
 from medgemma_cli.embedded.process import free_port
 from medgemma_cli.embedded.redis import redis_program
 from medgemma_tasks.settings import Settings
-from redis.backoff import ConstantBackoff
-from redis.retry import Retry
 
 ROOT = Path(__file__).parents[2]
 SECRETS = ("REDIS_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY")

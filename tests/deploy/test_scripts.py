@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from moto import mock_aws
+
 from medgemma_tasks.settings import Settings
 from medgemma_worker.devices import CPU
 from medgemma_worker.launcher import WORKER_COMMAND, child_environment
-from moto import mock_aws
 
 ROOT = Path(__file__).parents[2]
 PING = ROOT / "deploy" / "ping_worker.py"

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from medgemma_tasks.errors import (
     ArtifactDamaged,
     FileUnreadable,
@@ -17,7 +19,6 @@ from medgemma_tasks.errors import (
 )
 from medgemma_tasks.explanation import ExplanationResult, display_range, ordinary, text_range
 from medgemma_tasks.models import Consistency, Shares, Span
-from PIL import Image
 
 LABELS = ["<bos>", "Is", " it", "?", "Yes", "\x00‮"]
 ROLES = ["special", "prompt", "prompt", "prompt", "answer", "answer"]

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from PIL import Image
+
 from medgemma_tasks.errors import EmptyImage, InternalError, InvalidRequest, NonFiniteRelevancy
 from medgemma_tasks.geometry import (
     cell_box,
@@ -16,7 +18,6 @@ from medgemma_tasks.geometry import (
     pixel_to_cell,
     spread,
 )
-from PIL import Image
 
 sizes = st.tuples(st.integers(1, 220), st.integers(1, 220))
 grids = npst.arrays(

@@ -6,6 +6,8 @@ import io
 
 import numpy as np
 import pytest
+from PIL import Image, PngImagePlugin
+
 from medgemma_tasks.colours import table
 from medgemma_tasks.errors import InputError, InvalidRequest, NonFiniteRelevancy
 from medgemma_tasks.geometry import cell_box, grid_square
@@ -18,7 +20,6 @@ from medgemma_tasks.pictures import (
     shown_size,
     to_png,
 )
-from PIL import Image, PngImagePlugin
 
 GREY = 100
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from medgemma_tasks.errors import EmptyAnswer
 from medgemma_worker.answer import Answer, read_answer
 

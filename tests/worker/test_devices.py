@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
+
 from medgemma_tasks.errors import DeviceError
 from medgemma_worker.devices import CPU, Device, parse_devices
 

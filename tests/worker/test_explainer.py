@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from medgemma_tasks.errors import (
     KeywordNotInAnswer,
     ModelLoadFailed,

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from medgemma_tasks.settings import Settings
 from medgemma_worker.devices import CPU, Device
 from medgemma_worker.launcher import WORKER_COMMAND, child_environment

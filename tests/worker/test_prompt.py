@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from PIL import Image
+
 from medgemma_tasks.errors import InvalidRequest, ReservedToken, SequenceTooLong
 from medgemma_tasks.models import ImagePart, Message, TextPart
 from medgemma_worker.explainer import roles
 from medgemma_worker.phantom.build import build_model, build_processor
 from medgemma_worker.prompt import Prompt, build_prompt, image_spans
-from PIL import Image
 
 PROCESSOR = build_processor()
 MODEL = build_model(PROCESSOR.tokenizer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from medgemma_tasks.errors import KeywordNotInAnswer, TokenOutOfRange
 from medgemma_tasks.models import AnswerTarget, KeywordTarget, TokenTarget
 from medgemma_worker.answer import Answer

@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 def make_worker_app(settings: Settings) -> Celery:
     """The app of a worker: the queues' settings, the task, and what its child does at its start."""
     from celery.signals import worker_process_init
-    from medgemma_tasks.queue import make_app
 
-    from medgemma_worker import process, task
+    from medgemma_tasks.queue import make_app
+    from medgemma_worker import process, shutdown, task
     from medgemma_worker.lease import Lease
 
-    app = make_app(settings)
-    task.register(app)
+    app, flags = make_app(settings), shutdown.Flags()
+    task.register(app, flags)
     app.steps["consumer"].add(Lease)
+    shutdown.install(app, flags)
 
     def start(**_: Any) -> None:
-        process.start(settings)
+        process.start(settings, flags)
 
     worker_process_init.connect(start, weak=False, dispatch_uid="medgemma")
     return app

@@ -12,7 +12,6 @@ from medgemma_tasks.errors import BrokerUnreachable, MedGemmaError, ServiceError
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Artifact, ExplanationRecord, State
-
 from medgemma_worker.attempt import Attempt
 from medgemma_worker.engine import Explained
 from medgemma_worker.failures import error_record

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
+
 from medgemma_tasks.explanation import ExplanationResult
 from medgemma_tasks.geometry import pad_to_square
 from medgemma_tasks.models import (
@@ -26,9 +29,6 @@ from medgemma_tasks.models import (
     TextPart,
     TokenTarget,
 )
-from numpy.typing import NDArray
-from PIL import Image
-
 from medgemma_worker.answer import Answer, read_answer
 from medgemma_worker.generation import end_tokens, generate
 from medgemma_worker.pictures_in import read_picture

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 
 from celery.exceptions import SoftTimeLimitExceeded
+
 from medgemma_tasks.errors import InternalError, JobTimeLimit, MedGemmaError, OutOfMemory
 from medgemma_tasks.models import ErrorRecord
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
+from PIL import Image
+
 from medgemma_tasks.errors import ArtifactDamaged, ImageTooLarge
 from medgemma_tasks.identity import image_name
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.models import ImageRef
-from PIL import Image
 
 
 def fetch_images(

@@ -18,7 +18,6 @@ from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import ExplanationRequest, ServedModel, Stage, State
 from medgemma_tasks.settings import Settings
-
 from medgemma_worker.attempt import Attempt, start_attempt
 from medgemma_worker.cancellation import Progress
 from medgemma_worker.commit import Committer

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from medgemma_tasks.settings import Settings
-
 from medgemma_worker.devices import Device
 
 log = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from medgemma_tasks.errors import DeviceError, ModelLoadFailed
 from transformers import AutoModelForImageTextToText, AutoProcessor, Gemma3ForConditionalGeneration
 
+from medgemma_tasks.errors import DeviceError, ModelLoadFailed
 from medgemma_worker.phantom import checkpoint_path
 from medgemma_worker.relevancy.attention import install
 

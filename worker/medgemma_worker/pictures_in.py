@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 import numpy as np
-from medgemma_tasks.errors import FileUnreadable, ImageTooLarge, NotAnImage, TruncatedImage
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+
+from medgemma_tasks.errors import FileUnreadable, ImageTooLarge, NotAnImage, TruncatedImage
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 

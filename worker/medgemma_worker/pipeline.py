@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import torch
 import transformers
+from PIL import Image
+
 from medgemma_tasks.errors import OutOfMemory
 from medgemma_tasks.explanation import ExplanationResult, display_range
 from medgemma_tasks.geometry import grid_square
@@ -25,8 +27,6 @@ from medgemma_tasks.models import (
 )
 from medgemma_tasks.pictures import draw_heatmap, draw_overlay, to_png
 from medgemma_tasks.settings import Settings
-from PIL import Image
-
 from medgemma_worker.engine import Explained, File, Report
 from medgemma_worker.explainer import METHOD, METHOD_VERSION, MedGemmaExplainer
 from medgemma_worker.loading import load_medgemma, revision_of

@@ -14,10 +14,10 @@ from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.settings import Settings
 from medgemma_tasks.store import Store
-
 from medgemma_worker.engine import Engine, load_engine
 from medgemma_worker.failures import trace
 from medgemma_worker.job import JobRunner
+from medgemma_worker.shutdown import Flags
 
 log = logging.getLogger(__name__)
 
@@ -59,18 +59,19 @@ class Process:
 _process: Process | None = None
 
 
-def start(settings: Settings) -> None:
+def start(settings: Settings, flags: Flags) -> None:
     """Load the engine: once, as the child starts.
 
     A child that cannot load ends its whole worker, loudly; a new child would fail the same way.
     """
     global _process
+    flags.reset()
     try:
         engine = load_engine(settings)
     except MedGemmaError as error:
-        _give_up(f"{error.code}: {error.message}")
+        _give_up(flags, f"{error.code}: {error.message}")
     except Exception as error:  # noqa: BLE001 - a loader may raise anything
-        _give_up(trace(error))
+        _give_up(flags, trace(error))
     else:
         _process = Process(settings, engine)
         _process.publish_model()
@@ -83,8 +84,9 @@ def current() -> Process:
     return _process
 
 
-def _give_up(why: str) -> None:
+def _give_up(flags: Flags, why: str) -> None:
     log.critical("the model cannot be loaded, so this worker ends. %s", why)
+    flags.fail()
     logging.shutdown()
     os.kill(os.getppid(), signal.SIGTERM)
     os._exit(1)

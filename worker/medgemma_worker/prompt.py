@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
+
 from medgemma_tasks.errors import InvalidRequest, ReservedToken, SequenceTooLong
 from medgemma_tasks.models import ImagePart, Message, TextPart
-from torch import Tensor
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from medgemma_tasks.errors import EmptyAnswer, KeywordNotInAnswer, TokenOutOfRange
 from medgemma_tasks.models import KeywordTarget, Span, Target, TokenTarget
-
 from medgemma_worker.answer import Answer
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 from celery import Celery, Task
 from celery.exceptions import Reject
-from medgemma_tasks.queue import TASK, Shard
 from pydantic import ValidationError
 
+from medgemma_tasks.queue import TASK, Shard
 from medgemma_worker import process
 from medgemma_worker.failures import trace
 from medgemma_worker.job import TROUBLE
+from medgemma_worker.shutdown import Flags
 
 log = logging.getLogger(__name__)
 
@@ -21,15 +22,16 @@ PAUSE = 2.0
 """Seconds before a shard goes back to the queue because a part around us is away."""
 
 
-def register(app: Celery) -> None:
-    """Make the task known to a worker's app."""
+def register(app: Celery, flags: Flags) -> None:
+    """Make the task known to a worker's app; ``flags`` show while it has a shard in hand."""
 
     @app.task(name=TASK, bind=True)
     def explain(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
         # Any arguments are taken: a wrong message must be seen here, and counted as such.
         shard = read_shard(args, kwargs)
         if shard is not None:
-            run_shard(shard)
+            with flags.working():
+                run_shard(shard)
 
 
 def read_shard(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Shard | None:

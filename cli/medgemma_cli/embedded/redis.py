@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import redis
-from medgemma_tasks.errors import BrokerUnreachable, PartMissing, ServiceError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from medgemma_cli.embedded.process import HOST, EmbeddedServer, Launch
+from medgemma_tasks.errors import BrokerUnreachable, PartMissing, ServiceError
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from typing import ClassVar
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from medgemma_tasks.errors import PartMissing, ServiceError, StoreUnreachable
 
 from medgemma_cli.embedded.process import HOST, EmbeddedServer, Launch
+from medgemma_tasks.errors import PartMissing, ServiceError, StoreUnreachable
 
 REGION = "us-east-1"
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
 from medgemma_tasks.colours import is_flat, scale_to_unit, steps, table
 from medgemma_tasks.errors import InvalidRequest
 from medgemma_tasks.geometry import cell_centre, spread
 from medgemma_tasks.models import ImageMap, ImageRef
 from medgemma_tasks.pictures import coverage, number_texts, peak_cell, shown_image
-from numpy.typing import NDArray
-from PIL import Image
 
 _LAYER_EDGE = 512
 """Pixels: a smooth map needs no more; the browser enlarges it."""

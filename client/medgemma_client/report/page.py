@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
-from medgemma_tasks.errors import InvalidRequest
-from medgemma_tasks.models import ExplanationRecord, ExplanationRequest, Message, State, TextPart
-from medgemma_tasks.pictures import NOTICE
 from numpy.typing import NDArray
 from PIL import Image
 
 from medgemma_client.report.figures import embedded_edge, legend, mapped_figure, plain_figure
 from medgemma_client.report.text import answer_pieces, shaded_tokens, visible
+from medgemma_tasks.errors import InvalidRequest
+from medgemma_tasks.models import ExplanationRecord, ExplanationRequest, Message, State, TextPart
+from medgemma_tasks.pictures import NOTICE
 
 Rows = list[tuple[str, str]]
 

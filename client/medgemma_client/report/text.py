@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from medgemma_tasks.colours import is_flat, scale_to_unit
 from medgemma_tasks.explanation import ordinary, text_range
 from medgemma_tasks.models import Span, TokenScore

@@ -12,12 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
 from medgemma_cli.embedded import EmbeddedRedis
 from medgemma_cli.embedded import process as embedded_process
 from medgemma_cli.embedded import redis as embedded_redis
 from medgemma_tasks.errors import BrokerUnreachable, PartMissing
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 
 def connect(server: EmbeddedRedis) -> redis.Redis:

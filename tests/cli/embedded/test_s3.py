@@ -15,6 +15,7 @@ import psutil
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+
 from medgemma_cli.embedded import EmbeddedS3
 from medgemma_cli.embedded.s3 import rclone_program
 from medgemma_tasks.errors import PartMissing

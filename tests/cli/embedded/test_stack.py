@@ -14,6 +14,7 @@ import boto3
 import psutil
 import pytest
 import redis
+
 from medgemma_cli.embedded import EmbeddedS3, EmbeddedStack
 from medgemma_tasks.errors import StoreUnreachable
 from medgemma_tasks.settings import Settings

@@ -9,6 +9,8 @@ from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
+from PIL import Image
+
 from medgemma_tasks.geometry import grid_square
 from medgemma_tasks.models import (
     Consistency,
@@ -27,7 +29,6 @@ from medgemma_tasks.models import (
     TokenScore,
 )
 from medgemma_tasks.pictures import peak_cell
-from PIL import Image
 
 JOB = "0123456789abcdef" * 2
 NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)

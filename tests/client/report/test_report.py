@@ -6,6 +6,8 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from medgemma_client.report import render_report
 from medgemma_tasks.colours import table
 from medgemma_tasks.models import (
@@ -14,8 +16,6 @@ from medgemma_tasks.models import (
     Span,
     State,
 )
-from PIL import Image
-
 from tests.client.report.samples import ANSWER, JOB, NODULE, Page, failed, make, picture
 
 

@@ -7,13 +7,13 @@ import hashlib
 import re
 
 import pytest
+from PIL import Image
+
 from medgemma_client.report import render_report
 from medgemma_tasks.errors import InvalidRequest
 from medgemma_tasks.models import (
     TokenScore,
 )
-from PIL import Image
-
 from tests.client.report.samples import NODULE, Page, make
 
 NASTY = [

@@ -7,6 +7,8 @@ conversation about one image and shorter than one about three, and a SigLIP towe
 
 from __future__ import annotations
 
+import math
+
 import torch
 from transformers import (
     Gemma3Config,
@@ -19,8 +21,8 @@ from transformers import (
 )
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
-from .images import GRID, SIZE
-from .vocabulary import build_tokenizer
+from medgemma_worker.phantom.images import GRID, SIZE
+from medgemma_worker.phantom.vocabulary import build_tokenizer
 
 HIDDEN = 128
 HEADS = 4
@@ -93,6 +95,9 @@ def build_model(tokenizer: GemmaTokenizer) -> Gemma3ForConditionalGeneration:
     # Gemma 3 starts this projection at zero, which leaves a fresh model blind.
     projection = model.model.multi_modal_projector.mm_input_projection_weight
     torch.nn.init.normal_(projection, std=VISION_HIDDEN**-0.5)
+    # Learned one patch at a time, left and right would take far too many films to tell apart.
+    positions = model.model.vision_tower.embeddings.position_embedding.weight
+    positions.data.copy_(_waves(2 * GRID, VISION_HIDDEN))
     model.generation_config = GenerationConfig(
         do_sample=False,
         bos_token_id=config.bos_token_id,
@@ -100,3 +105,16 @@ def build_model(tokenizer: GemmaTokenizer) -> Gemma3ForConditionalGeneration:
         eos_token_id=config.eos_token_id,
     )
     return model
+
+
+def _waves(side: int, width: int) -> torch.Tensor:
+    """Waves over a side x side grid: float32 (side * side, width), amplitude 0.5.
+
+    A quarter each of sines and cosines down the rows and along the columns, of wavelengths
+    from four sides to two patches.
+    """
+    turns = torch.logspace(math.log10(0.25), math.log10(side / 2), width // 4) / side
+    angles = 2 * math.pi * torch.arange(side)[:, None] * turns
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, width / 2)
+    rows = waves[:, None].expand(-1, side, -1)
+    return 0.5 * torch.cat([rows, rows.transpose(0, 1)], dim=2).reshape(side * side, width)

@@ -13,8 +13,8 @@ from typing import Final
 
 from transformers import GemmaTokenizer
 
-from .images import KINDS, NO_LESION, ZONES, answer_text
-from .prompts import QUESTIONS, SYSTEM_TEXTS
+from medgemma_worker.phantom.images import KINDS, NO_LESION, ZONES, answer_text
+from medgemma_worker.phantom.prompts import QUESTIONS, SYSTEM_TEXTS
 
 CONTROLS: Final[tuple[str, ...]] = (
     "<pad>",
@@ -125,9 +125,9 @@ def build_tokenizer() -> GemmaTokenizer:
         vocab=vocab,
         merges=merges,
         add_bos_token=True,
-        boi_token="<start_of_image>",
-        eoi_token="<end_of_image>",
-        image_token="<image_soft_token>",
+        boi_token="<start_of_image>",  # noqa: S106
+        eoi_token="<end_of_image>",  # noqa: S106
+        image_token="<image_soft_token>",  # noqa: S106
         extra_special_tokens=["<unused94>", "<unused95>", "<start_of_turn>", "<end_of_turn>"],
         clean_up_tokenization_spaces=False,
         model_max_length=8192,

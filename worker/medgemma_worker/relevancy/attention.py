@@ -11,11 +11,12 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import torch
-from medgemma_tasks.errors import ModelLoadFailed
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from medgemma_tasks.errors import ModelLoadFailed
 
 NAME = "medgemma_relevancy"
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from medgemma_tasks.errors import NonFiniteRelevancy
 from torch import Tensor
 from transformers import Gemma3ForConditionalGeneration
 
+from medgemma_tasks.errors import NonFiniteRelevancy
 from medgemma_worker.relevancy.streaming import StreamingCapture
 
 

@@ -25,9 +25,9 @@ from __future__ import annotations
 import functools
 
 import torch
-from medgemma_tasks.errors import NonFiniteRelevancy
 from torch import Tensor
 
+from medgemma_tasks.errors import NonFiniteRelevancy
 from medgemma_worker.relevancy.attention import open_columns
 
 BLOCK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}
