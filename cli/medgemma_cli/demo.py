@@ -29,7 +29,7 @@ PHANTOM_SEED = 20_001
 """The phantom that is shown; any number gives another one."""
 START_SECONDS = 180.0
 """How long the worker may take to load the model."""
-STOP_SECONDS = 20.0
+STOP_SECONDS = 45.0
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ LOCK_PAUSE = 0.02
 class FirstWriter:
     """``put`` writes where nothing is, atomically, on whatever the store can do.
 
-    Where the server enforces ``If-None-Match: *`` (AWS, MinIO, Ceph, Garage) the store decides
+    Where the server enforces ``If-None-Match: *`` (AWS, SeaweedFS) the store decides
     alone. Elsewhere (rclone, found by a probe with a throwaway key) a lock in Redis guards a second
     look and the write. NOT guaranteed there: one winner when Redis loses its keys, or when a writer
     stalls for more than LOCK_SECONDS between its look and its write. Use a server with conditional

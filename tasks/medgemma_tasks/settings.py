@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     """Seconds after which a job is ended by an exception."""
     hard_time_limit: int = Field(default=660, ge=1)
     """Seconds after which the process that runs a job is killed."""
-    visibility_timeout: int = Field(default=60, ge=3)
+    visibility_timeout: int = Field(default=60, ge=2)
     """Seconds after which an unacknowledged message whose lease nobody renews is given back."""
     max_attempts: int = Field(default=3, ge=1)
     """How often a job is started before it is marked failed with code worker_lost."""

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.parts import ledger, live, redis_fake, settings, store
+from tests.parts import boto_session, ledger, live, redis_fake, settings, store
 
-__all__ = ["ledger", "live", "redis_fake", "settings", "store"]
+__all__ = ["boto_session", "ledger", "live", "redis_fake", "settings", "store"]

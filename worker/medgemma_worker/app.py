@@ -1,4 +1,5 @@
-"""The worker's Celery app, and the program that runs one worker: ``python -m medgemma_worker.app``.
+"""The worker's Celery app, and the program that runs one worker:
+``python -m medgemma_worker.app [NAME]``.
 
 It serves the one device that its environment shows it, with one child. The parent imports no torch.
 """
@@ -6,6 +7,7 @@ It serves the one device that its environment shows it, with one child. The pare
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from medgemma_tasks.layout import model_slug
@@ -35,11 +37,15 @@ def make_worker_app(settings: Settings) -> Celery:
     return app
 
 
-def main() -> None:
+def main(name: str | None = None) -> None:
     """Run a worker until it is told to stop. SIGTERM lets the running job go on for
-    MEDGEMMA_SHUTDOWN_GRACE seconds, then gives it back to the queue."""
+    MEDGEMMA_SHUTDOWN_GRACE seconds, then gives it back to the queue.
+
+    ``name`` tells it from the others of this host; the supervisor gives that of its device.
+    """
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # read when celery is imported
     settings = load_settings()
+    name = name or f"{model_slug(settings.model)}-{os.getpid()}"
     app = make_worker_app(settings)
     app.worker_main(
         [
@@ -49,7 +55,7 @@ def main() -> None:
             "--without-mingle",
             "--without-gossip",
             "--without-heartbeat",
-            f"--hostname={model_slug(settings.model)}-{os.getpid()}@%h",
+            f"--hostname={name}@%h",
         ]
     )
 
@@ -62,4 +68,4 @@ def __getattr__(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:2])

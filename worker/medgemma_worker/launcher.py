@@ -55,14 +55,8 @@ def tied_to_parent(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), *command]
 
 
-WORKER_COMMAND = (
-    *(sys.executable, "-m", "celery", "--app", "medgemma_worker.app:app", "worker"),
-    *("--pool", "prefork", "--concurrency", "1", "--prefetch-multiplier", "1"),
-    *("--hostname", "{device}@%h", "--loglevel", "INFO"),
-    # No worker needs to know the others: that only delays the start.
-    *("--without-mingle", "--without-gossip", "--without-heartbeat"),
-)
-"""What runs on each device; ``{device}`` becomes its name. The app itself names its queues."""
+WORKER_COMMAND = (sys.executable, "-m", "medgemma_worker.app", "{device}")
+"""What runs on each device; ``{device}`` becomes its name."""
 
 
 def launch(

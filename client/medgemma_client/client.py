@@ -1,0 +1,203 @@
+"""Submitting questions, and finding the jobs that answer them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from medgemma_client.job import Job
+from medgemma_client.question import make, make_messages, make_options, make_target
+from medgemma_tasks.errors import InvalidRequest, JobNotFound, ModelNotServed
+from medgemma_tasks.identity import job_id as identify
+from medgemma_tasks.layout import check_job_id
+from medgemma_tasks.ledger import Ledger
+from medgemma_tasks.live import LiveState
+from medgemma_tasks.models import ExplanationRequest, ImageRef, ServedModel, State, Target
+from medgemma_tasks.settings import Settings, load_settings
+from medgemma_tasks.store import Store
+
+if TYPE_CHECKING:
+    from celery import Celery
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from medgemma_client.images import SourceImage
+
+Source: TypeAlias = "str | os.PathLike[str] | bytes | Image | NDArray[Any] | SourceImage"
+"""What ``medgemma_client.images.read_image`` reads, or what it gave."""
+
+
+class Client:
+    """The way to a service of workers. Settings come from the environment unless given.
+
+    Making one reaches for nothing; the first call does. Calls raise StoreUnreachable,
+    StoreRefused and BrokerUnreachable, each with the address and within 5 s.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = load_settings() if settings is None else settings
+        self._live = LiveState(self.settings)
+        self._ledger = Ledger(Store(self.settings), self._live)
+
+    def submit(
+        self,
+        images: Source | Sequence[Source],
+        prompt: str,
+        *,
+        keyword: str | None = None,
+        token: int | None = None,
+        target: Target | None = None,
+        system: str | None = None,
+        occurrence: int = 1,
+        whole_word: bool = True,
+        max_new_tokens: int | None = None,
+        pad_to_square: bool = True,
+        model: str | None = None,
+        force: bool = False,
+    ) -> Job:
+        """Ask a question about one or more images; the job that answers it.
+
+        The same question is the same job: asked again, it is not run again, and its result is
+        there at once. One that failed or was cancelled is put into its history and runs again.
+        One still under way is left alone, and goes back onto the queue only where Redis no longer
+        knows of it (it lost its memory, or 15 minutes passed without a worker starting it).
+        ``force`` makes it another job.
+
+        Nothing is written unless all of it can be used. Raises InputError and its kin for an
+        image, RequestError and its kin for the question, ModelNotServed.
+        """
+        sources = _sources(images)
+        if not 1 <= len(sources) <= self.settings.max_images:
+            raise InvalidRequest(
+                f"A question takes 1 to {self.settings.max_images} images, not {len(sources)}."
+            )
+        messages = make_messages(prompt, system, len(sources))
+        chosen = make_target(
+            keyword=keyword,
+            token=token,
+            target=target,
+            occurrence=occurrence,
+            whole_word=whole_word,
+        )
+        served = self._served(model or self.settings.model)
+        options = make_options(max_new_tokens, pad_to_square, len(sources), served)
+        pictures = [self._read(source) for source in sources]
+        refs = tuple(_reference(picture) for picture in pictures)
+        nonce = secrets.token_hex(8) if force else None
+        job_id = identify(
+            tenant=self._ledger.tenant,
+            images=refs,
+            messages=messages,
+            target=chosen,
+            options=options,
+            model=served,
+            nonce=nonce,
+        )
+        request = make(
+            ExplanationRequest,
+            "request",
+            job_id=job_id,
+            tenant=self._ledger.tenant,
+            model=served.name,
+            revision=served.revision,
+            method_version=served.method_version,
+            images=refs,
+            messages=messages,
+            target=chosen,
+            options=options,
+            nonce=nonce,
+            submitted_at=datetime.now(UTC),
+        )
+        self._put(request, pictures)
+        return self._job(job_id)
+
+    def job(self, job_id: str) -> Job:
+        """A job by its id, from any process. JobNotFound where nobody submitted it."""
+        if not self._ledger.has_request(check_job_id(job_id)):
+            raise JobNotFound(
+                f"There is no job {job_id} for tenant {self._ledger.tenant} in the store at "
+                f"{self.settings.store_address}.",
+                job_id=job_id,
+            )
+        return self._job(job_id)
+
+    def models(self) -> list[str]:
+        """The names of all models that workers ever published to the store."""
+        return self._ledger.served_models()
+
+    def _put(self, request: ExplanationRequest, pictures: Sequence[SourceImage]) -> None:
+        """Inputs, then the request, then its message; as much of it as is not there yet."""
+        job_id = request.job_id
+        mark = self._ledger.record(job_id)
+        if mark is not None and mark.state is State.SUCCEEDED:
+            return
+        self._live.ping()  # before anything is written that nobody could be told of
+        if mark is None and self._ledger.has_request(job_id):
+            if self._live.under_way(job_id):
+                return
+        else:
+            for ref, picture in zip(request.images, pictures, strict=True):
+                self._ledger.put_input(ref, picture.png())
+            self._ledger.put_request(request)
+        if mark is not None:
+            self._live.forget(job_id)
+            self._ledger.archive(job_id)
+        self._publish(request)
+
+    def _publish(self, request: ExplanationRequest) -> None:
+        from medgemma_tasks.queue import publish
+
+        jobs = [request.job_id]
+        publish(self._app, self.settings, request.model, jobs, tenant=request.tenant)
+        self._live.mark_queued(jobs)
+
+    def _served(self, name: str) -> ServedModel:
+        served = self._ledger.served_model(name)
+        if served is not None:
+            return served
+        known = self._ledger.served_models()
+        which = f"Served are: {', '.join(known)}." if known else "None is: start a worker."
+        raise ModelNotServed(f"No worker serves {name}. {which}", model=name, served=known)
+
+    def _read(self, source: Source) -> SourceImage:
+        from medgemma_client.images import SourceImage, read_image
+
+        if isinstance(source, SourceImage):
+            return source
+        return read_image(
+            source,
+            max_pixels=self.settings.max_pixels,
+            max_file_bytes=self.settings.max_file_bytes,
+        )
+
+    def _job(self, job_id: str) -> Job:
+        return Job(job_id, self._ledger, self._live)
+
+    @cached_property
+    def _app(self) -> Celery:
+        from medgemma_tasks.queue import make_app
+
+        return make_app(self.settings)
+
+
+def _sources(images: Source | Sequence[Source]) -> list[Source]:
+    if isinstance(images, (list, tuple)):
+        return list(images)
+    return [images]  # type: ignore[list-item]
+
+
+def _reference(picture: SourceImage) -> ImageRef:
+    pixels = picture.pixels
+    return make(
+        ImageRef,
+        "image",
+        name=picture.name,
+        width=pixels.width,
+        height=pixels.height,
+        mode=pixels.mode,
+        attributes=picture.attributes,
+    )

@@ -1,0 +1,192 @@
+"""A job: where it stands, waiting for it, cancelling it, and its result."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+
+from medgemma_client.result import Result
+from medgemma_tasks.errors import (
+    BrokerUnreachable,
+    JobNotFinished,
+    JobNotFound,
+    MedGemmaError,
+    WaitTimeout,
+    error_from_code,
+)
+from medgemma_tasks.ledger import Ledger
+from medgemma_tasks.live import Bell, LiveState
+from medgemma_tasks.models import ErrorRecord, ExplanationRecord, State, Status
+
+log = logging.getLogger(__name__)
+
+FIRST_POLL, LAST_POLL = 0.05, 1.0
+"""Seconds between two looks at the store: at first, and after a while. A bell in Redis wakes the
+waiter sooner; without Redis these are what it has."""
+
+BACK_OFF = 1.3
+"""By how much each pause is longer than the one before."""
+
+REDIS_PAUSE = 5.0
+"""Seconds for which Redis is not asked again after it could not be reached."""
+
+Watcher = Callable[[Status], None]
+
+
+class Job:
+    """One question and whatever became of it. Made by ``Client.submit`` and ``Client.job``."""
+
+    def __init__(self, job_id: str, ledger: Ledger, live: LiveState) -> None:
+        self.id = job_id
+        self._ledger = ledger
+        self._live = live
+        self._redis_away_until = 0.0
+
+    def __repr__(self) -> str:
+        return f"Job({self.id!r})"
+
+    def status(self) -> Status:
+        """Where the job stands. The store decides; Redis only adds the stage of a running job.
+
+        With Redis away, a running job shows as submitted. Raises JobNotFound.
+        """
+        record = self._ledger.record(self.id)
+        if record is None and not self._ledger.has_request(self.id):
+            raise JobNotFound(f"There is no job {self.id}.", job_id=self.id)
+        return self._status(record)
+
+    def result(self) -> Result:
+        """The result. Raises JobNotFinished while there is none, and what ``wait`` raises for a
+        job that failed or was cancelled."""
+        record = self._ledger.record(self.id)
+        if record is None:
+            status = self.status()
+            raise JobNotFinished(
+                f"Job {self.id} is {status.state.value}; use wait().", job_id=self.id
+            )
+        return self._result(record)
+
+    def wait(
+        self,
+        timeout: float | None = None,
+        progress: bool | Watcher | None = None,
+        poll: float = FIRST_POLL,
+    ) -> Result:
+        """Wait for the job to end; its result.
+
+        timeout: seconds, or None to wait for ever. progress: a function that is given each
+        Status, True for a progress bar, None for one where somebody watches (a terminal or a
+        notebook). poll: seconds between looks at first.
+
+        Raises JobCancelled, or the job's own error, rebuilt with its details, where it failed.
+        WaitTimeout and StoreUnreachable end the wait and not the job: it can be waited for again.
+        """
+        from medgemma_client.watching import watcher
+
+        deadline = None if timeout is None else time.monotonic() + timeout
+        record = self._ledger.record(self.id)
+        if record is None:
+            self.status()  # an unknown job would be waited for in vain
+            with watcher(progress) as watch, self._bell() as bell:
+                record = self._wait(deadline, watch, bell, poll)
+        return self._result(record)
+
+    def cancel(self) -> bool:
+        """Cancel the job, for all of its tenant who asked the same; False where it had ended.
+
+        The mark is written here and now, so a job that no worker has taken is cancelled too. One
+        that runs stops at its next step. Raises JobNotFound, BrokerUnreachable.
+        """
+        status = self.status()
+        if status.state.terminal:
+            return False
+        request = self._ledger.request(self.id)
+        self._live.cancel(self.id)
+        won = self._ledger.commit(
+            ExplanationRecord(
+                job_id=self.id,
+                tenant=self._ledger.tenant,
+                state=State.CANCELLED,
+                attempt=status.attempt,
+                error=ErrorRecord(code="job_cancelled", message=f"Job {self.id} was cancelled."),
+                submitted_at=datetime.now(UTC) if request is None else request.submitted_at,
+                finished_at=datetime.now(UTC),
+            )
+        )
+        self._live.announce(self.id)
+        return won
+
+    def _wait(
+        self, deadline: float | None, watch: Watcher, bell: Bell | None, pause: float
+    ) -> ExplanationRecord:
+        while True:
+            record = self._ledger.record(self.id)
+            watch(self._status(record))
+            if record is not None:
+                return record
+            left = pause if deadline is None else min(pause, deadline - time.monotonic())
+            if left <= 0:
+                raise WaitTimeout(
+                    f"Job {self.id} has not ended yet. It goes on; wait again.", job_id=self.id
+                )
+            if bell is not None:
+                try:
+                    bell.wait(left)
+                except BrokerUnreachable:
+                    bell = None
+            else:
+                time.sleep(left)
+            pause = min(pause * BACK_OFF, LAST_POLL)
+
+    def _status(self, record: ExplanationRecord | None) -> Status:
+        if record is not None:
+            succeeded = record.state is State.SUCCEEDED
+            return Status(
+                job_id=self.id,
+                state=record.state,
+                progress=1.0 if succeeded else 0.0,
+                attempt=record.attempt,
+                error=record.error,
+            )
+        live = None
+        if time.monotonic() >= self._redis_away_until:
+            try:
+                live = self._live.read(self.id)
+            except BrokerUnreachable as error:
+                # A result in the store must not be hidden by Redis being away.
+                log.warning("job %s: its stage is not known (%s)", self.id, error.code)
+                self._redis_away_until = time.monotonic() + REDIS_PAUSE
+        if live is None:
+            return Status(job_id=self.id, state=State.SUBMITTED)
+        return Status(
+            job_id=self.id,
+            state=State.RUNNING,
+            stage=live.stage,
+            progress=live.progress,
+            attempt=live.attempt,
+        )
+
+    def _result(self, record: ExplanationRecord) -> Result:
+        if record.state is State.SUCCEEDED:
+            return Result(record, self._ledger)
+        raise _error(record)
+
+    @contextmanager
+    def _bell(self) -> Iterator[Bell | None]:
+        with ExitStack() as stack:
+            try:
+                bell = stack.enter_context(self._live.listening(self.id))
+            except BrokerUnreachable:
+                yield None
+            else:
+                yield bell
+
+
+def _error(record: ExplanationRecord) -> MedGemmaError:
+    if record.error is None:
+        return MedGemmaError(f"Job {record.job_id} {record.state.value}.")
+    error = record.error
+    return error_from_code(error.code, error.message, error.details)

@@ -1,0 +1,160 @@
+"""The result of a job: its record, and its artifacts, fetched when asked for and checked."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest
+from medgemma_tasks.ledger import Ledger
+from medgemma_tasks.models import ExplanationRecord, ExplanationRequest, ImageMap
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from medgemma_tasks.explanation import ExplanationResult
+
+ARRAYS = "relevancy.npz"
+
+
+class Result:
+    """What a job that succeeded came to.
+
+    Whatever comes from the store is checked against the SHA-256 that the record names; it raises
+    ArtifactDamaged where it is missing or another.
+    """
+
+    def __init__(self, record: ExplanationRecord, ledger: Ledger) -> None:
+        self.record = record
+        self._ledger = ledger
+
+    def __repr__(self) -> str:
+        return f"Result({self.record.job_id!r})"  # no answer: it is patient data
+
+    @property
+    def job_id(self) -> str:
+        return self.record.job_id
+
+    @property
+    def answer(self) -> str:
+        """What the model said, without its thinking."""
+        return self.record.answer or ""
+
+    @property
+    def thinking(self) -> str | None:
+        """What the model thought aloud before it answered, where it does that."""
+        return self.record.thinking
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """float32 (n, rows, columns): the relevancy of each image's cells, as computed."""
+        return self.explanation.image_scores
+
+    @property
+    def heatmaps(self) -> NDArray[np.float32]:
+        """float32 (n, rows, columns): 0..1, on one scale for all images of the job."""
+        maps = self.explanation.image_relevancy
+        return maps[None] if maps.ndim == 2 else maps
+
+    @property
+    def heatmap(self) -> NDArray[np.float32]:
+        """float32 (rows, columns): the heatmap of the first image, 0..1."""
+        first: NDArray[np.float32] = self.heatmaps[0]
+        return first
+
+    @cached_property
+    def explanation(self) -> ExplanationResult:
+        """All numbers, from relevancy.npz."""
+        from medgemma_tasks.explanation import ExplanationResult
+
+        return ExplanationResult.from_arrays(self.artifact(ARRAYS))
+
+    @cached_property
+    def request(self) -> ExplanationRequest:
+        """The question that this answers."""
+        request = self._ledger.request(self.job_id)
+        if request is None:
+            raise ArtifactDamaged(f"The request of job {self.job_id} is missing from the store.")
+        return request
+
+    def overlay(self, index: int = 0) -> Image:
+        """The map over image ``index``, with its legend: RGB, as the worker drew it."""
+        return _picture(self.artifact(self._image_map(index).overlay))
+
+    def image(self, index: int = 0) -> Image:
+        """Image ``index`` as it was explained, 8 bits a channel."""
+        self._image_map(index)
+        return _picture(self._ledger.input(self.request.images[index].name))
+
+    def artifact(self, name: str) -> bytes:
+        """The bytes of an artifact of the record."""
+        if name not in self.record.artifacts:
+            raise InvalidRequest(f"Job {self.job_id} has no artifact of that name.")
+        return self._ledger.artifact(self.job_id, self.record.artifacts[name])
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write the report, one self-contained HTML page."""
+        return _write(Path(path), self._report().encode())
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write result.json, relevancy.npz, heatmap-k.png, overlay-k.png and report.html.
+
+        Everything is fetched and checked first, and each file appears whole or not at all.
+        """
+        files = {name: self.artifact(name) for name in self.record.artifacts}
+        files["report.html"] = self._report().encode()
+        # Last, as in the store: where it lies, the rest lies too.
+        files["result.json"] = self.record.model_dump_json(indent=2).encode()
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            _write(target / name, content)
+        return target
+
+    def _report(self) -> str:
+        from medgemma_client.report import render_report
+
+        images = [self.image(index) for index in range(len(self.record.images))]
+        return render_report(self.record, self.request, images, self.scores)
+
+    def _image_map(self, index: int) -> ImageMap:
+        if not 0 <= index < len(self.record.images):
+            raise InvalidRequest(
+                f"There is no image {index}; the job has {len(self.record.images)}, from 0."
+            )
+        return self.record.images[index]
+
+
+def _picture(content: bytes) -> Image:
+    from PIL import Image
+
+    try:
+        picture = Image.open(io.BytesIO(content), formats=("PNG",))
+        picture.load()
+    except (OSError, SyntaxError, ValueError):
+        raise ArtifactDamaged("A picture in the store cannot be decoded.") from None
+    return picture
+
+
+def _write(path: Path, content: bytes) -> Path:
+    """Write a file under a temporary name, then rename it: it is never seen half-written."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        # mkstemp gives 0600; a file that a user saves has the usual mode.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return path

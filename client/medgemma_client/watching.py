@@ -1,0 +1,59 @@
+"""Showing a person how far a job is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from medgemma_tasks.models import Stage, Status
+
+Watcher = Callable[[Status], None]
+
+_SHARE = {
+    Stage.LOADING: (0.0, 0.05),
+    Stage.GENERATING: (0.05, 0.5),
+    Stage.EXPLAINING: (0.5, 0.95),
+    Stage.STORING: (0.95, 1.0),
+}
+"""Which part of the whole bar a stage fills."""
+
+
+@contextmanager
+def watcher(progress: bool | Watcher | None) -> Iterator[Watcher]:
+    """The watcher that is wanted: the caller's own, a bar, or one that shows nothing."""
+    if callable(progress):
+        yield progress
+    elif progress or (progress is None and _somebody_watches()):
+        with _bar() as watch:
+            yield watch
+    else:
+        yield lambda status: None
+
+
+def overall(status: Status) -> float:
+    """How far a job is as a whole, from 0 to 1."""
+    if status.stage is None:
+        return status.progress
+    start, end = _SHARE[status.stage]
+    return start + (end - start) * status.progress
+
+
+@contextmanager
+def _bar() -> Iterator[Watcher]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("submitted", total=1.0)
+
+        def watch(status: Status) -> None:
+            stage = status.state.value if status.stage is None else status.stage.value
+            bar.update(task, description=stage, completed=overall(status))
+
+        yield watch
+
+
+def _somebody_watches() -> bool:
+    return sys.stderr.isatty() or "ipykernel" in sys.modules

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fakeredis
+import numpy as np
+import pytest
+
+from medgemma_client.client import Client
+from medgemma_client.job import Job
+from medgemma_tasks.errors import (
+    BrokerUnreachable,
+    EmptyPrompt,
+    FileUnreadable,
+    ImageTooLarge,
+    InvalidRequest,
+    JobNotFound,
+    MedGemmaError,
+    ModelNotServed,
+    NotAnImage,
+    SequenceTooLong,
+    StoreUnreachable,
+)
+from medgemma_tasks.layout import job_prefix, request_key
+from medgemma_tasks.ledger import Ledger
+from medgemma_tasks.live import LiveState
+from medgemma_tasks.models import ImagePart, KeywordTarget, State, TextPart, TokenTarget
+from tests.parts import OTHER_JOB, picture
+
+Run = Callable[[Job], None]
+
+
+def test_importing_the_client_loads_nothing_heavy() -> None:
+    heavy = "{'torch', 'transformers', 'celery', 'kombu', 'boto3', 'PIL', 'pydicom'}"
+    program = (
+        "import sys, medgemma_client, medgemma_client.client\n"
+        f"wrong = {heavy} & set(sys.modules)\n"
+        "sys.exit(f'imported {wrong}' if wrong else 0)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_a_question_is_written_and_then_published(
+    client: Client, ledger: Ledger, published: list[str]
+) -> None:
+    job = client.submit(picture(), "What?", keyword="pneumothorax", system="Be brief.")
+    assert published == [job.id]
+    request = ledger.request(job.id)
+    assert request is not None
+    assert request.target == KeywordTarget(keyword="pneumothorax")
+    system, user = request.messages
+    assert system.role == "system"
+    assert user.content == (ImagePart(image=0), TextPart(text="What?"))
+    assert ledger.input(request.images[0].name).startswith(b"\x89PNG")
+    assert job.status().state is State.SUBMITTED
+
+
+def test_images_come_before_the_text_and_in_order(client: Client, ledger: Ledger) -> None:
+    job = client.submit([picture(grey=3), np.full((6, 8), 2, np.uint8)], "Compare?")
+    request = ledger.request(job.id)
+    assert request is not None
+    assert request.messages[0].content[:2] == (ImagePart(image=0), ImagePart(image=1))
+    assert len({ref.name for ref in request.images}) == 2
+
+
+def test_a_file_is_read(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    picture().save(path)
+    assert client.submit(path, "What?").id == client.submit(str(path), "What?").id
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"prompt": "   "}, EmptyPrompt),
+        ({"prompt": "x" * 100_001}, InvalidRequest),
+        ({"images": []}, InvalidRequest),
+        ({"images": [picture()] * 86}, InvalidRequest),
+        ({"images": "/nowhere/x.png"}, FileUnreadable),
+        ({"images": b"no image"}, NotAnImage),
+        ({"images": [picture(), b"no image"]}, NotAnImage),
+        ({"images": picture((100_001, 1000))}, ImageTooLarge),
+        ({"keyword": "x", "token": 3}, InvalidRequest),
+        ({"keyword": " "}, InvalidRequest),
+        ({"keyword": "x", "occurrence": 0}, InvalidRequest),
+        ({"token": -1}, InvalidRequest),
+        ({"max_new_tokens": 0}, InvalidRequest),
+        ({"max_new_tokens": 513}, InvalidRequest),
+        ({"images": [picture(grey=grey) for grey in range(40)]}, SequenceTooLong),
+        ({"model": "another"}, ModelNotServed),
+    ],
+)
+def test_what_cannot_be_used_is_said_before_anything_is_written(
+    client: Client,
+    ledger: Ledger,
+    published: list[str],
+    options: dict[str, Any],
+    error: type[MedGemmaError],
+) -> None:
+    before = ledger.store.keys("")
+    with pytest.raises(error) as caught:
+        client.submit(**{"images": picture(), "prompt": "What?", **options})
+    assert type(caught.value) is error
+    assert ledger.store.keys("") == before
+    assert published == []
+
+
+def test_a_model_that_is_not_served_names_those_that_are(client: Client) -> None:
+    with pytest.raises(ModelNotServed, match="Served are: phantom") as caught:
+        client.submit(picture(), "What?", model="google/medgemma-27b-it")
+    assert caught.value.details["served"] == ["phantom"]
+    assert client.models() == ["phantom"]
+
+
+def test_a_token_is_a_target(client: Client, ledger: Ledger) -> None:
+    request = ledger.request(client.submit(picture(), "What?", token=7).id)
+    assert request is not None
+    assert request.target == TokenTarget(position=7)
+
+
+def test_a_job_under_way_is_not_published_again(client: Client, published: list[str]) -> None:
+    jobs = [client.submit(picture(), "What?") for _ in range(3)]
+    assert published == [jobs[0].id]
+
+
+def test_a_job_that_redis_forgot_is_published_again(
+    client: Client, redis_fake: fakeredis.FakeRedis, published: list[str]
+) -> None:
+    job = client.submit(picture(), "What?")
+    redis_fake.flushall()
+    client.submit(picture(), "What?")
+    assert published == [job.id, job.id]
+
+
+def test_a_finished_job_is_not_published_again(
+    client: Client, run: Run, published: list[str]
+) -> None:
+    job = client.submit(picture(), "What?")
+    run(job)
+    assert client.submit(picture(), "What?").result().answer
+    assert published == [job.id]
+
+
+def test_a_failed_job_is_archived_and_published_again(
+    client: Client, run: Run, live: LiveState, ledger: Ledger, published: list[str]
+) -> None:
+    job = client.submit(picture(), "crash")
+    run(job)
+    assert job.status().state is State.FAILED
+    live.cancel(job.id)
+    client.submit(picture(), "crash")
+    assert published == [job.id, job.id]
+    assert job.status().state is State.SUBMITTED
+    assert len(ledger.store.keys(job_prefix("local", job.id) + "history/")) == 1
+    assert not live.cancelled(job.id)
+    assert live.start_attempt(job.id) == 1
+
+
+def test_force_makes_another_job(client: Client, published: list[str]) -> None:
+    ids = [client.submit(picture(), "What?", force=True).id for _ in range(2)]
+    assert published == ids
+    assert len(set(ids)) == 2
+
+
+def test_a_job_is_found_by_its_id(client: Client) -> None:
+    job = client.submit(picture(), "What?")
+    assert client.job(job.id).status() == job.status()
+
+
+def test_an_unknown_or_malformed_id_is_no_job(client: Client) -> None:
+    with pytest.raises(JobNotFound):
+        client.job(OTHER_JOB)
+    with pytest.raises(InvalidRequest):
+        client.job("../../x")
+
+
+def test_nothing_is_written_when_redis_is_away(
+    client: Client, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(self: LiveState) -> None:
+        raise BrokerUnreachable("away")
+
+    monkeypatch.setattr(LiveState, "ping", away)
+    before = ledger.store.keys("")
+    with pytest.raises(BrokerUnreachable):
+        client.submit(picture(), "What?")
+    assert ledger.store.keys("") == before
+
+
+@pytest.mark.parametrize("fails_at", [0, 1, 2])
+def test_a_store_that_fails_midway_leaves_no_request_without_inputs_and_no_message(
+    client: Client,
+    ledger: Ledger,
+    published: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    fails_at: int,
+) -> None:
+    store = client._ledger.store
+    put, done = store.put, 0
+
+    def failing(key: str, content: bytes, content_type: str = "application/json") -> None:
+        nonlocal done
+        if done == fails_at:
+            raise StoreUnreachable("away")
+        done += 1
+        put(key, content, content_type)
+
+    monkeypatch.setattr(store, "put", failing)
+    with pytest.raises(StoreUnreachable):
+        client.submit(picture(), "What?")
+    assert published == []
+    assert not [key for key in ledger.store.keys("local/jobs/") if key.endswith("request.json")]
+    monkeypatch.setattr(store, "put", put)
+    job = client.submit(picture(), "What?")
+    assert published == [job.id]
+    assert ledger.store.exists(request_key("local", job.id))
+
+
+def test_a_message_that_was_not_sent_is_sent_when_asked_again(
+    client: Client, published: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*args: object, **options: object) -> None:
+        raise BrokerUnreachable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("medgemma_tasks.queue.publish", away)
+        with pytest.raises(BrokerUnreachable):
+            client.submit(picture(), "What?")
+    job = client.submit(picture(), "What?")
+    assert published == [job.id]

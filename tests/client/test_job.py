@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from medgemma_client.client import Client
+from medgemma_client.job import Job
+from medgemma_client.watching import overall, watcher
+from medgemma_tasks.errors import (
+    BrokerUnreachable,
+    InternalError,
+    JobCancelled,
+    JobNotFinished,
+    JobNotFound,
+    KeywordNotInAnswer,
+    WaitTimeout,
+)
+from medgemma_tasks.ledger import Ledger
+from medgemma_tasks.live import LiveState
+from medgemma_tasks.models import Live, Stage, State, Status
+from tests.parts import JOB, OTHER_JOB, picture, record_of
+from tests.stub_engine import ANSWER
+
+Run = Callable[[Job], None]
+
+
+@pytest.fixture
+def job(client: Client) -> Job:
+    return client.submit(picture(), "What?")
+
+
+def test_a_job_is_submitted_then_running_then_succeeded(
+    job: Job, live: LiveState, run: Run
+) -> None:
+    assert job.status().state is State.SUBMITTED
+    live.report(job.id, Live(stage=Stage.EXPLAINING, progress=0.5, attempt=2))
+    status = job.status()
+    assert (status.state, status.stage, status.progress, status.attempt) == (
+        State.RUNNING,
+        Stage.EXPLAINING,
+        0.5,
+        2,
+    )
+    run(job)
+    assert job.status().state is State.SUCCEEDED
+    assert job.wait(1).answer == job.result().answer == ANSWER
+
+
+def test_no_job_is_pending_that_nobody_submitted(ledger: Ledger, live: LiveState) -> None:
+    job = Job(OTHER_JOB, ledger, live)
+    for call in (job.status, job.result, job.wait, job.cancel):
+        with pytest.raises(JobNotFound):
+            call()
+
+
+def test_a_result_that_is_not_there_yet_says_so(job: Job) -> None:
+    with pytest.raises(JobNotFinished):
+        job.result()
+    with pytest.raises(WaitTimeout):
+        job.wait(0.1)
+    with pytest.raises(WaitTimeout):
+        job.wait(0)
+
+
+def test_a_failure_is_raised_as_its_own_class_with_its_details(client: Client, run: Run) -> None:
+    job = client.submit(picture(), "What?", keyword="cardiomegaly")
+    run(job)
+    for call in (job.wait, job.result):
+        with pytest.raises(KeywordNotInAnswer) as caught:
+            call()
+        assert caught.value.details == {"keyword": "cardiomegaly", "answer": ANSWER}
+    crashed = client.submit(picture(), "crash")
+    run(crashed)
+    with pytest.raises(InternalError):
+        crashed.wait()
+
+
+def test_a_waiter_is_woken_long_before_its_next_poll(job: Job, run: Run) -> None:
+    thread = threading.Timer(0.3, run, (job,))
+    thread.start()
+    start = time.monotonic()
+    job.wait(20, poll=15.0)
+    assert time.monotonic() - start < 10.0
+    thread.join()
+
+
+def test_without_redis_the_store_alone_tells(
+    job: Job, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*args: object) -> Live:
+        raise BrokerUnreachable("away")
+
+    monkeypatch.setattr(LiveState, "read", away)
+    monkeypatch.setattr(LiveState, "listening", away)
+    assert job.status().state is State.SUBMITTED
+    thread = threading.Timer(0.2, run, (job,))
+    thread.start()
+    assert job.wait(20).answer == ANSWER
+    thread.join()
+
+
+def test_cancelling_writes_the_mark_and_tells_the_worker(job: Job, live: LiveState) -> None:
+    assert job.cancel()
+    assert live.cancelled(job.id)
+    assert job.status().state is State.CANCELLED
+    with pytest.raises(JobCancelled):
+        job.wait(1)
+    assert not job.cancel()
+
+
+def test_a_job_that_ended_cannot_be_cancelled(job: Job, run: Run) -> None:
+    run(job)
+    assert not job.cancel()
+    assert job.result().answer == ANSWER
+
+
+def test_an_error_of_a_newer_version_is_still_an_error(ledger: Ledger, live: LiveState) -> None:
+    ledger.commit(record_of(JOB, State.FAILED))
+    with pytest.raises(Exception, match="failed"):
+        Job(JOB, ledger, live).result()
+
+
+def test_every_status_is_shown_to_who_watches(job: Job, run: Run) -> None:
+    seen: list[Status] = []
+    thread = threading.Timer(0.1, run, (job,))
+    thread.start()
+    job.wait(20, progress=seen.append)
+    thread.join()
+    assert seen[0].state is State.SUBMITTED
+    assert seen[-1].state is State.SUCCEEDED
+
+
+def test_a_bar_goes_one_way_through_the_stages() -> None:
+    shares = [
+        overall(Status(job_id=JOB, state=State.RUNNING, stage=stage, progress=progress))
+        for stage in Stage
+        for progress in (0.0, 0.5, 1.0)
+    ]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+
+
+def test_a_bar_can_be_had_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with watcher(True) as watch:
+        watch(Status(job_id=JOB, state=State.RUNNING, stage=Stage.GENERATING, progress=0.5))
+    with watcher(None) as watch:
+        watch(Status(job_id=JOB, state=State.SUBMITTED))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_job_shows_its_id_and_nothing_else(job: Job) -> None:
+    assert repr(job) == f"Job('{job.id}')"

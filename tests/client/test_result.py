@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medgemma_client import result as module
+from medgemma_client.client import Client
+from medgemma_client.job import Job
+from medgemma_client.result import Result
+from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest
+from medgemma_tasks.layout import job_prefix
+from medgemma_tasks.ledger import Ledger
+from tests.parts import picture
+from tests.stub_engine import ANSWER
+
+SAVED = {
+    "result.json",
+    "relevancy.npz",
+    "report.html",
+    *(f"{kind}-{k}.png" for kind in ("heatmap", "overlay") for k in (0, 1)),
+}
+
+
+@pytest.fixture
+def result(client: Client, run: Callable[[Job], None]) -> Result:
+    job = client.submit([picture(), picture(grey=9)], "What?")
+    run(job)
+    return job.result()
+
+
+def test_maps_come_scaled_and_unscaled(result: Result) -> None:
+    assert result.heatmaps.shape == result.scores.shape == (2, 16, 16)
+    assert result.heatmap.shape == (16, 16)
+    assert result.heatmap.dtype == result.scores.dtype == np.float32
+    assert (result.scores.max(), result.heatmaps.max()) == (0.25, 1.0)
+    assert result.explanation.generated_text == result.answer == ANSWER
+    assert result.thinking is None
+
+
+def test_pictures_are_fetched_by_index(result: Result) -> None:
+    assert result.overlay(1).mode == "RGB"
+    assert result.image(1).getpixel((0, 0)) == 9
+    for index in (-1, 2):
+        with pytest.raises(InvalidRequest):
+            result.overlay(index)
+
+
+def test_one_image_has_maps_of_the_same_shape(client: Client, run: Callable[[Job], None]) -> None:
+    job = client.submit(picture(), "What?")
+    run(job)
+    assert job.result().heatmaps.shape == (1, 16, 16)
+
+
+def test_an_artifact_that_was_changed_or_lost_is_refused(result: Result, ledger: Ledger) -> None:
+    prefix = job_prefix("local", result.job_id)
+    ledger.store.put(prefix + result.record.artifacts["overlay-0.png"].key, b"other")
+    ledger.store.delete(prefix + result.record.artifacts["relevancy.npz"].key)
+    for call in (result.overlay, lambda: result.heatmap):
+        with pytest.raises(ArtifactDamaged):
+            call()
+    with pytest.raises(InvalidRequest):
+        result.artifact("another.png")
+
+
+def test_all_is_saved_and_nothing_else(result: Result, tmp_path: Path) -> None:
+    folder = result.save(tmp_path / "a" / "b")
+    assert {path.name for path in folder.iterdir()} == SAVED
+    assert json.loads((folder / "result.json").read_text())["answer"] == ANSWER
+    assert (folder / "report.html").read_text(encoding="utf-8").lstrip().startswith("<!")
+    for name in result.record.artifacts:
+        assert (folder / name).read_bytes() == result.artifact(name)
+
+
+def test_nothing_is_saved_when_an_artifact_is_damaged(
+    result: Result, ledger: Ledger, tmp_path: Path
+) -> None:
+    prefix = job_prefix("local", result.job_id)
+    ledger.store.put(prefix + result.record.artifacts["heatmap-1.png"].key, b"other")
+    with pytest.raises(ArtifactDamaged):
+        result.save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fails_leaves_no_half_file(
+    result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, target: Path) -> Path:
+        raise OSError("no space")
+
+    monkeypatch.setattr(module.Path, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        result.report(tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_saved_file_can_be_read_by_others(result: Result, tmp_path: Path) -> None:
+    path = result.report(tmp_path / "report.html")
+    assert path.stat().st_mode & 0o400
+    (tmp_path / "plain").write_text("x")
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_result_shows_its_id_and_no_answer(result: Result) -> None:
+    assert repr(result) == f"Result('{result.job_id}')"

@@ -1,0 +1,143 @@
+"""The README tells the truth: its commands and snippets run, its settings are those there are."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from medgemma_tasks.layout import model_key
+from medgemma_tasks.settings import Settings
+from medgemma_tasks.store import Store
+from medgemma_worker.phantom.images import make_phantom
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def lines(start: str) -> list[str]:
+    """The indented command lines of all pages that begin so, comments cut off."""
+    found = []
+    for page in PAGES:
+        for line in page.read_text().splitlines():
+            if line.startswith("    ") and line.strip().startswith(start):
+                found.append(line.split("  #")[0].strip())
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the README speaks of: a film with a pneumothorax."""
+    folder = tmp_path_factory.mktemp("readme")
+    film = make_phantom(920_001, kind="pneumothorax").image
+    film.save(folder / "cxr.png")
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    data = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID = meta.MediaStorageSOPClassUID
+    data.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    data.Modality, data.PatientOrientation = "DX", ["L", "F"]
+    data.Rows, data.Columns = film.height, film.width
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.BitsAllocated = data.BitsStored = 8
+    data.HighBit, data.PixelRepresentation = 7, 0
+    data.WindowCenter, data.WindowWidth = 128, 256
+    data.PixelData = np.asarray(film).tobytes()
+    pydicom.dcmwrite(folder / "cxr.dcm", data, enforce_file_format=True)
+    return folder
+
+
+@pytest.fixture
+def worker(stack_settings: Settings, tmp_path: Path) -> Iterator[None]:
+    """A worker as the README starts one, with the model that is here."""
+    command = lines("MEDGEMMA_MODEL=")[0].split("medgemma-explainer")[1].replace("all", "cpu")
+    with (tmp_path / "worker.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "medgemma_cli", *shlex.split(command)], stdout=log, stderr=log
+        )
+        try:
+            store, deadline = Store(stack_settings), time.monotonic() + 120
+            while not store.exists(model_key("phantom")):
+                assert process.poll() is None, (tmp_path / "worker.log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+def test_the_client_runs_as_the_readme_writes_it(worker: None, folder: Path) -> None:
+    for command in lines("medgemma-explainer submit"):
+        done = subprocess.run(
+            [sys.executable, "-m", "medgemma_cli", *shlex.split(command)[1:]],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Explained  'pneumothorax'" in done.stdout
+        assert (folder / "out" / "report.html").exists()
+    snippet = next(s for s in SNIPPETS if "medgemma_client" in s)
+    subprocess.run([sys.executable, "-c", snippet], cwd=folder, check=True)
+    assert (folder / "overlay.png").exists()
+
+
+def test_the_explainer_runs_as_the_readme_writes_it(folder: Path) -> None:
+    snippet = next(s for s in SNIPPETS if "medgemma_worker" in s)
+    snippet = snippet.replace('keyword="nodule"', 'keyword="pneumothorax"')
+    subprocess.run([sys.executable, "-c", snippet], cwd=folder, check=True)
+
+
+@pytest.mark.parametrize("command", sorted(set(lines("make "))))
+def test_make_knows_every_target(command: str) -> None:
+    subprocess.run(["make", "-n", *shlex.split(command)[1:]], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"`(python [^`]+)`", README))))
+def test_every_program_that_is_named_is_there(command: str) -> None:
+    _, *arguments = shlex.split(command)
+    if arguments[0] == "-m":
+        subprocess.run([sys.executable, "-m", arguments[1], "--help"], check=True)
+    else:
+        assert (ROOT / arguments[0]).exists()
+
+
+def test_the_table_of_settings_is_the_settings() -> None:
+    rows = dict(re.findall(r"^\| `MEDGEMMA_([A-Z0-9_]+)` \| `?([^|`]*)`? \|", README, re.MULTILINE))
+    fields = {name.upper(): field for name, field in Settings.model_fields.items()}
+    assert rows.keys() == fields.keys()
+    for name, field in fields.items():
+        default = field.default
+        value = getattr(default, "get_secret_value", lambda default=default: default)()
+        assert rows[name].strip() == ("" if value is None else str(value)), name
+
+
+def test_every_link_of_the_docs_leads_somewhere() -> None:
+    for page in PAGES:
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_no_page_names_a_path_of_some_machine() -> None:
+    home = os.path.expanduser("~")
+    for page in PAGES:
+        assert home not in page.read_text()
+        assert "/shared/" not in page.read_text()

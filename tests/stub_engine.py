@@ -1,0 +1,183 @@
+"""An engine without torch, for tests of the queue: the prompt says how it behaves.
+
+``sleep N`` takes N seconds, reporting on the way; ``hang N`` takes them without reporting, and
+``deaf`` does not hear the soft time limit; ``die`` kills its process, ``die once`` only at its
+first start; ``memory`` and ``crash`` raise. Each start and each end of a job is a line in the file
+that STUB_LEDGER names.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from medgemma_tasks.errors import KeywordNotInAnswer, ModelLoadFailed
+from medgemma_tasks.explanation import ExplanationResult
+from medgemma_tasks.models import (
+    Consistency,
+    ExplanationRequest,
+    ImageMap,
+    KeywordTarget,
+    ModelRecord,
+    ServedModel,
+    Shares,
+    Span,
+    Stage,
+    TextPart,
+    TokenScore,
+)
+from medgemma_tasks.settings import Settings
+from medgemma_worker.engine import Explained, File, Report
+
+ANSWER = "canary-answer: there is no pneumothorax."
+
+
+def load(settings: Settings) -> StubEngine:
+    if os.environ.get("STUB_LOAD") == "fail":
+        raise ModelLoadFailed("The stub was told not to load.")
+    time.sleep(float(os.environ.get("STUB_LOAD_SECONDS", "0")))
+    return StubEngine(settings.model, os.environ.get("STUB_REVISION", "stub-1"))
+
+
+def note(what: str, job_id: str) -> None:
+    path = os.environ.get("STUB_LEDGER")
+    if path:
+        with Path(path).open("a") as file:
+            file.write(f"{what} {job_id} {os.getpid()}\n")
+
+
+class StubEngine:
+    def __init__(self, name: str = "phantom", revision: str = "stub-1") -> None:
+        self._served = ServedModel(
+            name=name,
+            revision=revision,
+            method="stub",
+            method_version="1",
+            max_context_tokens=8192,
+            tokens_per_image=256,
+            max_new_tokens=512,
+        )
+
+    @property
+    def served(self) -> ServedModel:
+        return self._served
+
+    def explain(
+        self, request: ExplanationRequest, images: Sequence[Image.Image], report: Report
+    ) -> Explained:
+        note("start", request.job_id)
+        report(Stage.GENERATING, 0.0)
+        _behave(_prompt(request), request.job_id, report)
+        target = request.target
+        if isinstance(target, KeywordTarget) and target.keyword not in ANSWER:
+            raise KeywordNotInAnswer(
+                f"{target.keyword!r} is not in the answer: {ANSWER!r}.",
+                keyword=target.keyword,
+                answer=ANSWER,
+            )
+        report(Stage.EXPLAINING, 1.0)
+        note("end", request.job_id)
+        return explain(request, images, self._served)
+
+
+def _prompt(request: ExplanationRequest) -> str:
+    parts = (part for message in request.messages for part in message.content)
+    return " ".join(part.text for part in parts if isinstance(part, TextPart))
+
+
+def _behave(prompt: str, job_id: str, report: Report) -> None:
+    words = prompt.split()
+    if "sleep" in words:
+        seconds = float(words[words.index("sleep") + 1])
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.02))
+            report(Stage.GENERATING, 1 - left / seconds)
+    if "deaf" in words:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    if "hang" in words:
+        time.sleep(float(words[words.index("hang") + 1]))
+    if "die" in words and ("once" not in words or _starts(job_id) == 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "memory" in words:
+        raise MemoryError
+    if "crash" in words:
+        raise ValueError(f"cannot use {prompt}")
+
+
+def _starts(job_id: str) -> int:
+    lines = Path(os.environ["STUB_LEDGER"]).read_text().splitlines()
+    return sum(line.startswith(f"start {job_id}") for line in lines)
+
+
+def explain(
+    request: ExplanationRequest, images: Sequence[Image.Image], served: ServedModel
+) -> Explained:
+    span = Span(kind="answer", text=ANSWER, token_positions=(300,), tokens=(ANSWER,))
+    shares = Shares(images=0.5, prompt=0.25, answer=0.25, special=0.0)
+    consistency = Consistency(checked=1, misses=0)
+    scores = np.zeros((len(images), 16, 16), np.float32)
+    for k in range(len(images)):
+        scores[k, 3, k] = 0.25
+    result = ExplanationResult.from_scores(
+        image_scores=scores,
+        text_scores=[0.5],
+        text_positions=[300],
+        text_roles=["answer"],
+        token_labels=[ANSWER],
+        generated_text=ANSWER,
+        own_relevancy=0.1,
+        shares=shares,
+        consistency=consistency,
+        spans=(span,),
+        metadata={"seq_len": 301},
+    )
+    files = {"relevancy.npz": File(result.arrays(), "application/octet-stream")}
+    for k, image in enumerate(images):
+        for name in ("heatmap", "overlay"):
+            buffer = io.BytesIO()
+            image.convert("RGB").save(buffer, "PNG")
+            files[f"{name}-{k}.png"] = File(buffer.getvalue(), "image/png")
+    return Explained(
+        answer=ANSWER,
+        thinking=None,
+        targets=(span,),
+        images=tuple(
+            ImageMap(
+                image=ref,
+                rows=16,
+                columns=16,
+                square=(0.0, 0.0, float(ref.width), float(ref.height)),
+                share=0.5 / len(images),
+                low=0.0,
+                high=0.25,
+                peak_cell=(3, k),
+                heatmap=f"heatmap-{k}.png",
+                overlay=f"overlay-{k}.png",
+            )
+            for k, ref in enumerate(request.images)
+        ),
+        tokens=(TokenScore(position=300, text=ANSWER, role="answer", score=0.5),),
+        shares=shares,
+        own_relevancy=0.1,
+        consistency=consistency,
+        model=ModelRecord(
+            name=served.name,
+            revision=served.revision,
+            method="stub",
+            method_version="1",
+            dtype="float32",
+            device="cpu",
+            versions={},
+        ),
+        seconds={"generating": 0.0, "explaining": 0.0},
+        peak_memory_bytes=1,
+        files=files,
+    )

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import time
+
+import fakeredis
+import pytest
+
+from medgemma_tasks.errors import BrokerUnreachable, InvalidRequest
+from medgemma_tasks.live import LiveState
+from medgemma_tasks.models import Live, Stage
+from medgemma_tasks.settings import Settings
+from tests.parts import JOB, OTHER_JOB
+
+RUNNING = Live(stage=Stage.GENERATING, progress=0.5, attempt=1)
+
+
+def test_what_is_reported_is_read(live: LiveState) -> None:
+    assert live.read(JOB) is None
+    assert live.report(JOB, RUNNING) is False
+    assert live.read(JOB) == RUNNING
+
+
+def test_a_report_hears_that_the_job_was_cancelled(live: LiveState) -> None:
+    live.cancel(JOB)
+    assert live.cancelled(JOB)
+    assert live.report(JOB, RUNNING) is True
+    assert live.report(OTHER_JOB, RUNNING) is False
+
+
+def test_attempts_are_counted_and_given_back(live: LiveState) -> None:
+    assert [live.start_attempt(JOB) for _ in range(3)] == [1, 2, 3]
+    live.give_back_attempt(JOB)
+    assert live.start_attempt(JOB) == 3
+
+
+def test_a_queued_or_running_job_is_under_way(live: LiveState) -> None:
+    assert not live.under_way(JOB)
+    live.mark_queued([JOB])
+    assert live.under_way(JOB)
+    live.report(OTHER_JOB, RUNNING)
+    assert live.under_way(OTHER_JOB)
+
+
+def test_forgetting_forgets_all_of_one_job(
+    live: LiveState, redis_fake: fakeredis.FakeRedis
+) -> None:
+    for job in (JOB, OTHER_JOB):
+        live.start_attempt(job)
+        live.cancel(job)
+        live.mark_queued([job])
+        live.report(job, RUNNING)
+    live.forget(JOB)
+    assert not [key for key in redis_fake.keys("*") if JOB in key]
+    assert live.cancelled(OTHER_JOB)
+
+
+def test_every_key_has_our_prefix_and_a_time_to_live(
+    live: LiveState, redis_fake: fakeredis.FakeRedis
+) -> None:
+    live.start_attempt(JOB)
+    live.give_back_attempt(OTHER_JOB)
+    live.cancel(JOB)
+    live.mark_queued([JOB])
+    live.report(JOB, RUNNING)
+    live.lock("mark", "token", 30)
+    keys = redis_fake.keys()
+    assert len(keys) == 6
+    for key in keys:
+        assert key.startswith("medgemma:")
+        assert redis_fake.ttl(key) > 0
+
+
+def test_tenants_do_not_see_each_other(live: LiveState) -> None:
+    live.cancel(JOB)
+    assert not live.of_tenant("another").cancelled(JOB)
+
+
+def test_a_bell_rings_for_its_own_job(live: LiveState) -> None:
+    with live.listening(JOB) as bell:
+        live.announce(OTHER_JOB)
+        assert not bell.wait(0.05)
+        live.announce(JOB)
+        assert bell.wait(1.0)
+
+
+def test_state_of_another_version_is_as_good_as_none(
+    live: LiveState, redis_fake: fakeredis.FakeRedis
+) -> None:
+    redis_fake.set(f"medgemma:live:local:{JOB}", '{"stage": "dreaming"}')
+    assert live.read(JOB) is None
+
+
+def test_no_id_walks_out_of_its_key(live: LiveState) -> None:
+    with pytest.raises(InvalidRequest):
+        live.cancel("../" + JOB)
+
+
+def test_an_unreachable_redis_is_named_without_credentials_and_soon() -> None:
+    settings = Settings.model_validate({"broker_url": "redis://user:secret@127.0.0.1:9/0"})
+    start = time.monotonic()
+    with pytest.raises(BrokerUnreachable) as caught:
+        LiveState(settings).ping()
+    assert time.monotonic() - start < 5.0
+    assert "127.0.0.1:9" in caught.value.message
+    assert "secret" not in caught.value.message + repr(settings)

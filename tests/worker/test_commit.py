@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from medgemma_tasks.errors import BrokerUnreachable, KeywordNotInAnswer, StoreUnreachable
+from medgemma_tasks.layout import job_prefix
+from medgemma_tasks.ledger import Ledger
+from medgemma_tasks.live import LiveState
+from medgemma_tasks.models import State
+from medgemma_worker import commit as module
+from medgemma_worker.attempt import Attempt
+from medgemma_worker.commit import Committer, patiently
+from medgemma_worker.timing import Stopwatch
+from tests.parts import NOW, picture, request_for
+from tests.stub_engine import ANSWER, StubEngine, explain
+
+REQUEST = request_for()
+JOB = REQUEST.job_id
+EXPLAINED = explain(REQUEST, [picture()], StubEngine().served)
+
+
+@pytest.fixture
+def committer(ledger: Ledger, live: LiveState) -> Committer:
+    return Committer(ledger, live, JOB, NOW)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
+
+
+def test_success_names_its_artifacts_and_all_that_was_explained(
+    committer: Committer, ledger: Ledger
+) -> None:
+    assert committer.success(Attempt(2, "2-ab"), EXPLAINED, Stopwatch())
+    record = ledger.record(JOB)
+    assert record is not None
+    assert (record.state, record.attempt, record.answer) == (State.SUCCEEDED, 2, ANSWER)
+    for name, file in EXPLAINED.files.items():
+        assert ledger.artifact(JOB, record.artifacts[name]) == file.content
+
+
+def test_the_mark_is_written_after_all_artifacts(
+    committer: Committer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    put = ledger.first_writer.put
+
+    def look(key: str, content: bytes) -> bool:
+        seen.append(len(ledger.store.keys(job_prefix("local", JOB))))
+        return put(key, content)
+
+    monkeypatch.setattr(ledger.first_writer, "put", look)
+    committer.success(Attempt(1, "1-ab"), EXPLAINED, Stopwatch())
+    assert seen == [len(EXPLAINED.files)]
+
+
+def test_a_loser_leaves_the_winners_result_and_nothing_else(
+    committer: Committer, ledger: Ledger
+) -> None:
+    assert committer.success(Attempt(1, "1-ab"), EXPLAINED, Stopwatch())
+    before = ledger.store.keys("")
+    assert not committer.success(Attempt(2, "2-cd"), EXPLAINED, Stopwatch())
+    assert ledger.store.keys("") == before
+
+
+def test_a_failure_keeps_the_answer_that_it_carries(committer: Committer, ledger: Ledger) -> None:
+    error = KeywordNotInAnswer("No.", keyword="x", answer=ANSWER)
+    committer.failure(error, State.FAILED, 1, Stopwatch())
+    record = ledger.record(JOB)
+    assert record is not None
+    assert record.error is not None
+    assert (record.answer, record.error.code) == (ANSWER, "keyword_not_in_answer")
+
+
+def test_a_committed_job_is_forgotten_and_announced(committer: Committer, live: LiveState) -> None:
+    live.mark_queued([JOB])
+    with live.listening(JOB) as bell:
+        committer.success(Attempt(1, "1-ab"), EXPLAINED, Stopwatch())
+        assert bell.wait(1.0)
+    assert not live.under_way(JOB)
+
+
+def test_redis_being_away_undoes_no_commit(
+    committer: Committer, ledger: Ledger, live: LiveState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(job_id: str) -> None:
+        raise BrokerUnreachable("away")
+
+    monkeypatch.setattr(live, "forget", away)
+    assert committer.success(Attempt(1, "1-ab"), EXPLAINED, Stopwatch())
+    assert ledger.finished(JOB)
+
+
+def test_no_mark_is_written_when_an_artifact_is_not(
+    committer: Committer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, count = ledger.store.put, itertools.count()
+
+    def failing(key: str, content: bytes, content_type: str = "application/json") -> None:
+        if next(count) % 3 == 2:
+            raise StoreUnreachable("away")
+        put(key, content, content_type)
+
+    monkeypatch.setattr(ledger.store, "put", failing)
+    monkeypatch.setattr(patiently, "__defaults__", (0.0,))
+    with pytest.raises(StoreUnreachable):
+        committer.success(Attempt(1, "1-ab"), EXPLAINED, Stopwatch())
+    assert not ledger.finished(JOB)
+
+
+def test_patience_waits_for_what_comes_back() -> None:
+    calls = itertools.count()
+
+    def action() -> str:
+        if next(calls) < 2:
+            raise StoreUnreachable("away")
+        return "done"
+
+    assert patiently(action) == "done"
+
+
+def test_patience_ends() -> None:
+    def action() -> None:
+        raise StoreUnreachable("away")
+
+    with pytest.raises(StoreUnreachable):
+        patiently(action, 0.05)

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import pytest
+
+from medgemma_tasks.errors import StoreRefused, StoreUnreachable
+from medgemma_tasks.layout import request_key, result_key
+from medgemma_tasks.ledger import Ledger
+from medgemma_tasks.live import LiveState
+from medgemma_tasks.models import ExplanationRecord, ExplanationRequest, State
+from medgemma_tasks.settings import Settings
+from medgemma_worker.job import JobRunner
+from tests.parts import JOB, picture, record_of, request_for
+from tests.stub_engine import ANSWER, StubEngine
+
+Run = Callable[..., ExplanationRecord]
+
+
+@pytest.fixture
+def runner(ledger: Ledger, live: LiveState, settings: Settings) -> JobRunner:
+    return JobRunner(StubEngine(), ledger, live, settings)
+
+
+def submitted(ledger: Ledger, request: ExplanationRequest, *, image: bool = True) -> str:
+    buffer = io.BytesIO()
+    picture().save(buffer, "PNG")
+    if image:
+        ledger.put_input(request.images[0], buffer.getvalue())
+    ledger.put_request(request)
+    return request.job_id
+
+
+def outcome(ledger: Ledger, job_id: str) -> tuple[State, str | None]:
+    record = ledger.record(job_id)
+    assert record is not None
+    return record.state, None if record.error is None else record.error.code
+
+
+def test_a_job_is_run_to_its_mark(runner: JobRunner, ledger: Ledger) -> None:
+    job = submitted(ledger, request_for())
+    runner.run(job)
+    record = ledger.record(job)
+    assert record is not None
+    assert (record.state, record.answer, record.attempt) == (State.SUCCEEDED, ANSWER, 1)
+    assert record.seconds["waiting"] > 0
+
+
+def test_a_finished_job_is_passed_over(runner: JobRunner, ledger: Ledger, live: LiveState) -> None:
+    job = submitted(ledger, request_for())
+    ledger.commit(record_of(job, State.CANCELLED))
+    runner.run(job)
+    assert outcome(ledger, job)[0] is State.CANCELLED
+    assert live.start_attempt(job) == 1
+
+
+def test_a_job_without_a_request_is_dropped(runner: JobRunner, ledger: Ledger) -> None:
+    runner.run(JOB)
+    assert not ledger.finished(JOB)
+
+
+@pytest.mark.parametrize("content", [b"nonsense", request_for().model_dump_json().encode()])
+def test_a_request_that_cannot_be_is_a_failed_job(
+    runner: JobRunner, ledger: Ledger, content: bytes
+) -> None:
+    """Not to be read, or that of another job."""
+    ledger.store.put(request_key("local", JOB), content)
+    runner.run(JOB)
+    assert outcome(ledger, JOB) == (State.FAILED, "invalid_request")
+
+
+def test_a_cancelled_job_does_not_start(runner: JobRunner, ledger: Ledger, live: LiveState) -> None:
+    job = submitted(ledger, request_for())
+    live.cancel(job)
+    runner.run(job)
+    assert outcome(ledger, job) == (State.CANCELLED, "job_cancelled")
+
+
+def test_another_models_job_is_refused(runner: JobRunner, ledger: Ledger) -> None:
+    job = submitted(ledger, request_for(revision="stub-2"))
+    runner.run(job)
+    assert outcome(ledger, job) == (State.FAILED, "model_mismatch")
+
+
+def test_a_job_started_too_often_is_lost(
+    runner: JobRunner, ledger: Ledger, live: LiveState, settings: Settings
+) -> None:
+    job = submitted(ledger, request_for())
+    for _ in range(settings.max_attempts):
+        live.start_attempt(job)
+    runner.run(job)
+    assert outcome(ledger, job) == (State.FAILED, "worker_lost")
+
+
+def test_a_missing_input_is_a_failed_job(runner: JobRunner, ledger: Ledger) -> None:
+    job = submitted(ledger, request_for(), image=False)
+    runner.run(job)
+    assert outcome(ledger, job) == (State.FAILED, "artifact_damaged")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "code"), [("memory", "out_of_memory"), ("crash", "internal_error")]
+)
+def test_what_the_engine_raises_ends_in_the_record(
+    runner: JobRunner, ledger: Ledger, prompt: str, code: str
+) -> None:
+    job = submitted(ledger, request_for(prompt))
+    runner.run(job)
+    assert outcome(ledger, job) == (State.FAILED, code)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "next_attempt"), [(StoreUnreachable("away"), 1), (StoreRefused("no"), 2)]
+)
+def test_trouble_with_the_store_leaves_the_job_open(
+    runner: JobRunner,
+    ledger: Ledger,
+    live: LiveState,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: Exception,
+    next_attempt: int,
+) -> None:
+    """An attempt that ended because the store was away does not count."""
+    job = submitted(ledger, request_for())
+
+    def away(name: str) -> bytes:
+        raise trouble
+
+    monkeypatch.setattr(ledger, "input", away)
+    with pytest.raises(type(trouble)):
+        runner.run(job)
+    assert ledger.store.get(result_key("local", job)) is None
+    assert live.start_attempt(job) == next_attempt
