@@ -15,12 +15,14 @@ from typing import Any
 import psutil
 import pytest
 
+from medgemma_tasks.queue import queue_settings
 from medgemma_tasks.settings import Settings
 from medgemma_worker.devices import CPU, Device
 from medgemma_worker.launcher import WORKER_COMMAND, child_environment
 
 LAUNCHER = """\
 import logging, sys
+from medgemma_tasks.queue import queue_settings
 from medgemma_tasks.settings import load_settings
 from medgemma_worker.devices import parse_devices
 from medgemma_worker.launcher import launch
@@ -217,7 +219,7 @@ def test_a_device_that_was_set_is_not_overruled(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_real_worker_is_a_prefork_of_one_named_after_its_device() -> None:
-    command = " ".join(WORKER_COMMAND)
-    assert "--pool prefork --concurrency 1" in command
-    assert "--hostname {device}@%h" in command
+    assert WORKER_COMMAND[1:] == ("-m", "medgemma_worker.app", "{device}")
+    settings = queue_settings(Settings())
+    assert (settings["worker_pool"], settings["worker_concurrency"]) == ("prefork", 1)
     assert CPU.visible is None
