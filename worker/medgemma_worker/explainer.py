@@ -34,7 +34,8 @@ from medgemma_worker.generation import end_tokens, generate
 from medgemma_worker.pictures_in import read_picture
 from medgemma_worker.prompt import THINKING, Prompt, build_prompt
 from medgemma_worker.relevancy.attention import install
-from medgemma_worker.relevancy.explain import RelevancyRow, embed, relevancy_row
+from medgemma_worker.relevancy.explain import Passage, RelevancyRow, embed, explain
+from medgemma_worker.relevancy.memory import must_checkpoint
 from medgemma_worker.targets import find_target
 
 if TYPE_CHECKING:
@@ -157,8 +158,7 @@ class MedGemmaExplainer:
         """Generate once, find the target, explain it.
 
         ``report`` is called as each stage begins and while tokens come; it may raise, to cancel.
-        Raises the errors of ``build_prompt``, ``read_answer``, ``find_target`` and
-        ``relevancy_row``.
+        Raises the errors of ``build_prompt``, ``read_answer``, ``find_target`` and ``explain``.
         """
         with self._lock:
             began = time.perf_counter()
@@ -251,14 +251,22 @@ class MedGemmaExplainer:
         embeddings = embed(
             self.model, sequence.ids[None], sequence.kinds, sequence.prompt.pixel_values
         )
-        return relevancy_row(
-            self.model,
+        passage = Passage(
             embeddings,
             sequence.kinds,
             sequence.ids,
-            positions,
+            images=sequence.prompt.images,
             answer_first=sequence.prompt.length,
         )
+        model = self.model
+        return explain(
+            model,
+            [passage],
+            [[positions]],
+            checkpoint=must_checkpoint(
+                model.config.text_config, positions[-1], model.dtype, model.device
+            ),
+        )[0][0]
 
     def _maps(self, row: torch.Tensor, prompt: Prompt) -> NDArray[np.float32]:
         """The row's image parts: float32 (n, rows, columns); zero where the target comes first."""

@@ -12,13 +12,20 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 from medgemma_tasks.errors import ModelLoadFailed
+from medgemma_worker.relevancy.visibility import Visibility, lazy_mask
 
 NAME = "medgemma_relevancy"
+
+DENSE_LENGTH = 4096
+"""Positions up to which a layer takes one dense mask (16 MB); beyond, blocks of rows."""
+
+BLOCK_ROWS = 1024
+"""Rows of queries in a block; each looks only at the columns that any of its rows can see."""
 
 
 class Capture(Protocol):
@@ -30,13 +37,11 @@ class Capture(Protocol):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        mask: Tensor | None,
-        causal: bool,
+        visibility: Visibility,
         scaling: float,
         output: Tensor,
     ) -> None:
-        """query (B, H, S, D); key, value (B, K, S, D); mask bool (B, 1, S, S), True where open,
-        or None; output (B, S, H, D), part of the graph."""
+        """query (B, H, S, D); key, value (B, K, S, D); output (B, S, H, D), of the graph."""
 
 
 def _attention(
@@ -44,23 +49,55 @@ def _attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: Tensor | Visibility | None,
     relevancy_capture: Capture | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    if isinstance(attention_mask, Visibility) and attention_mask.length > DENSE_LENGTH:
+        output = banded_attention(query, key, value, attention_mask, float(kwargs["scaling"]))
+    else:
+        mask = attention_mask.dense() if isinstance(attention_mask, Visibility) else attention_mask
+        output, _ = sdpa_attention_forward(module, query, key, value, mask, **kwargs)
     if relevancy_capture is not None:
+        if not isinstance(attention_mask, Visibility):
+            # Reading None by is_causal would be a guess about somebody else's mask.
+            raise ModelLoadFailed("The model was not given the mask function that belongs to ours.")
         relevancy_capture.watch(
             layer=int(module.layer_idx),  # type: ignore[arg-type]
             query=query,
             key=key,
             value=value,
-            mask=attention_mask,
-            causal=bool(module.is_causal),
+            visibility=attention_mask,
             scaling=float(kwargs["scaling"]),
             output=output,
         )
     return output, None
+
+
+def banded_attention(
+    query: Tensor, key: Tensor, value: Tensor, visibility: Visibility, scaling: float
+) -> Tensor:
+    """SDPA by blocks of rows, each over its own columns: (B, S, H, D), contiguous.
+
+    A layer with a window costs its band and not the square, and no S x S mask is ever made.
+    """
+    groups = query.shape[1] // key.shape[1]
+    parts = []
+    for first in range(0, visibility.length, BLOCK_ROWS):
+        last = min(first + BLOCK_ROWS, visibility.length)
+        spans = [visibility.span(first, last, b) for b in range(query.shape[0])]
+        left, right = min(a for a, _ in spans), max(b for _, b in spans)
+        k, v = key[:, :, left:right], value[:, :, left:right]
+        parts.append(
+            scaled_dot_product_attention(
+                query[:, :, first:last],
+                k.repeat_interleave(groups, dim=1) if groups > 1 else k,
+                v.repeat_interleave(groups, dim=1) if groups > 1 else v,
+                attn_mask=visibility.block(first, last, left, right),
+                scale=scaling,
+            )
+        )
+    return torch.cat(parts, dim=2).transpose(1, 2).contiguous()
 
 
 def install(model: nn.Module) -> None:
@@ -70,7 +107,7 @@ def install(model: nn.Module) -> None:
     function without a mask function under the same name runs with no mask at all, silently.
     """
     AttentionInterface.register(NAME, _attention)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
+    AttentionMaskInterface.register(NAME, lazy_mask)
     if NAME not in AttentionInterface() or NAME not in AttentionMaskInterface():
         raise ModelLoadFailed(
             "transformers did not keep the attention function and its mask function; "
@@ -86,17 +123,3 @@ def install(model: nn.Module) -> None:
             "This model caps its attention logits, which the relevancy rules here do not cover; "
             "use a Gemma 3 checkpoint."
         )
-
-
-def open_columns(mask: Tensor | None, causal: bool, first: int, last: int, length: int) -> Tensor:
-    """Which columns rows ``first..last-1`` of one sequence may look at: bool (rows, S).
-
-    ``mask`` is bool (S, S) or None. No mask means causal where the module is causal and everything
-    where it is not; the absence of a mask alone says nothing.
-    """
-    if mask is not None:
-        return mask[first:last]
-    columns = torch.arange(length)
-    if not causal:
-        return torch.ones(last - first, length, dtype=torch.bool)
-    return columns[None, :] <= torch.arange(first, last)[:, None]

@@ -1,4 +1,4 @@
-"""One explaining pass: embeddings in, the target's relevancy row out."""
+"""The explaining pass: embeddings in, the relevancy rows of one or many targets out."""
 
 from __future__ import annotations
 
@@ -7,28 +7,60 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import Gemma3ForConditionalGeneration
 
-from medgemma_tasks.errors import NonFiniteRelevancy
-from medgemma_worker.relevancy.streaming import StreamingCapture
+from medgemma_tasks.errors import InvalidRequest, NonFiniteRelevancy
+from medgemma_worker.relevancy.capture import LayerCapture
+from medgemma_worker.relevancy.checkpointing import checkpointed
+from medgemma_worker.relevancy.methods import DEFAULT, METHODS
+from medgemma_worker.relevancy.methods.base import Method, Target
+
+RAW = "attention-all"
+"""The baseline without gradient that goes with every map."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A prompt with its answer, T tokens, ready to be explained.
+
+    embeddings: (1, T, hidden), images merged in. kinds: int64 (1, T), 1 on image tokens.
+    token_ids: int64 (T,). images: first and one past the last position of each image's tokens.
+    answer_first: where the greedy answer begins, to be scored again; None scores nothing.
+    """
+
+    embeddings: Tensor
+    kinds: Tensor
+    token_ids: Tensor
+    images: tuple[tuple[int, int], ...] = ()
+    answer_first: int | None = None
 
 
 @dataclass(frozen=True)
 class RelevancyRow:
-    """The row of R that belongs to a target, over the S positions before its last token.
+    """The rows that belong to one target, over the S positions before its last token.
 
-    gained: float32 (S,), on the CPU: r - w, the row less the identity it started from. So the
-    target's own positions (p-1) hold what they gained from themselves and from later rows.
-    attention: float32 (S,): raw attention of the rows p-1, mean over heads and layers.
+    rows: float32 (S,) by method, on the CPU. Those of the rule exclude the identity that they start
+    from, so the target's own positions (p-1) hold what they gained from themselves and from later
+    rows.
     own: the positions p-1.
-    checked, misses: answer tokens re-scored in the same pass, and those that were not the argmax.
+    checked, misses: answer tokens scored again in the same pass, and those not the argmax there.
     """
 
-    gained: Tensor
-    attention: Tensor
+    rows: dict[str, Tensor]
     own: tuple[int, ...]
     checked: int
     misses: int
+
+    @property
+    def gained(self) -> Tensor:
+        """The row of the first method asked for."""
+        return next(iter(self.rows.values()))
+
+    @property
+    def attention(self) -> Tensor:
+        """Raw attention of the rows p-1, mean over heads and layers."""
+        return self.rows[RAW]
 
 
 @torch.no_grad()
@@ -50,6 +82,143 @@ def embed(
     return embeddings
 
 
+def explain(
+    model: Gemma3ForConditionalGeneration,
+    passages: Sequence[Passage],
+    targets: Sequence[Sequence[Sequence[int]]],
+    *,
+    methods: Sequence[str] = (DEFAULT, RAW),
+    checkpoint: bool = False,
+) -> list[list[RelevancyRow]]:
+    """Explain targets of passages: one forward pass, and one backward pass for each round of
+    targets, a round taking one target of every passage.
+
+    A target is its ascending positions p, each at least 1; explained is the sum of the logits of
+    the tokens there. The logit at p-1 predicts token p; the id is the one generated, never the
+    argmax. Tokens from a passage's last target on cannot influence it and are left out. Weights
+    must be frozen: the graph starts at the embeddings.
+
+    Args:
+        targets: for each passage its targets, at least one.
+        methods: names in METHODS.
+        checkpoint: keep activations of one layer at a time, for one forward pass more.
+
+    Raises NonFiniteRelevancy; InvalidRequest for a method that does not exist.
+    """
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown:
+        raise InvalidRequest(f"There is no method {unknown[0]!r}; there are {', '.join(METHODS)}.")
+    lengths = [max(p[-1] for p in of_passage) for of_passage in targets]
+    batch = _Batch(passages, lengths, targets)
+    layers = model.model.language_model.layers
+    config = model.config.text_config
+    windowed = [kind == "sliding_attention" for kind in config.layer_types]
+    capture = LayerCapture(windowed)
+    with torch.enable_grad(), checkpointed(layers, checkpoint):
+        logits = model(
+            inputs_embeds=batch.start,
+            token_type_ids=batch.kinds,
+            attention_mask=batch.attention_mask,
+            use_cache=False,
+            logits_to_keep=batch.rows,
+            relevancy_capture=capture,
+        ).logits
+        scored = [batch.score(logits.detach(), b) for b in range(len(passages))]
+        found: list[list[RelevancyRow]] = [[] for _ in passages]
+        rounds = max(len(of_passage) for of_passage in targets)
+        for turn in range(rounds):
+            working = []
+            wanted = []
+            for b, of_passage in enumerate(targets):
+                positions = of_passage[turn] if turn < len(of_passage) else ()
+                target = batch.target(b, positions, len(layers))
+                working.append([METHODS[name](target) for name in methods] if positions else [])
+                wanted.append(batch.logit_sum(logits, b, positions))
+            capture.begin(working)
+            # The sequences of a batch do not see each other, so one sum explains each on its own.
+            value = torch.stack(wanted).sum()
+            if not bool(torch.isfinite(value)):
+                raise NonFiniteRelevancy(
+                    "The target's logit is NaN or infinite, so there is no map. Try dtype float32.",
+                    layer=None,
+                )
+            batch.start.grad = None
+            # Not autograd.grad, which reentrant checkpointing does not know.
+            torch.autograd.backward(value, retain_graph=turn + 1 < rounds)
+            capture.check()
+            for b, of_passage in enumerate(targets):
+                if turn < len(of_passage):
+                    rows = batch.finish(b, of_passage[turn][-1], methods, working[b])
+                    own = tuple(p - 1 for p in of_passage[turn])
+                    found[b].append(RelevancyRow(rows, own, *scored[b]))
+    return found
+
+
+class _Batch:
+    """Passages cut after their last target and padded on the right to one length."""
+
+    def __init__(
+        self,
+        passages: Sequence[Passage],
+        lengths: Sequence[int],
+        targets: Sequence[Sequence[Sequence[int]]],
+    ) -> None:
+        self._passages = passages
+        self._lengths = lengths
+        pairs = list(zip(passages, lengths, strict=True))
+        start = pad_sequence([p.embeddings[0, :n] for p, n in pairs], batch_first=True)
+        self.start = start.detach().requires_grad_(True)
+        self.kinds = pad_sequence([p.kinds[0, :n] for p, n in pairs], batch_first=True)
+        self.attention_mask = None
+        if len(set(lengths)) > 1:
+            ones = [torch.ones(n, dtype=torch.long, device=start.device) for n in lengths]
+            self.attention_mask = pad_sequence(ones, batch_first=True)
+        needed = {p - 1 for of_passage in targets for ps in of_passage for p in ps}
+        for passage, length in pairs:
+            first = passage.answer_first
+            if first is not None:
+                needed |= set(range(first - 1, length))
+        self._place = {row: i for i, row in enumerate(sorted(needed))}
+        self.rows = torch.tensor(sorted(needed), device=start.device)
+
+    def target(self, b: int, positions: Sequence[int], layers: int) -> Target:
+        weights = torch.zeros(self.start.shape[1], device=self.start.device)
+        for p in positions:
+            weights[p - 1] = 1.0 / len(positions)
+        images = [(a, e) for a, e in self._passages[b].images if e <= self._lengths[b]]
+        return Target(weights, layers, images)
+
+    def logit_sum(self, logits: Tensor, b: int, positions: Sequence[int]) -> Tensor:
+        """y of a target, float32; 0 for none."""
+        if not positions:
+            return logits.new_zeros((), dtype=torch.float32)
+        places = [self._place[p - 1] for p in positions]
+        ids = self._passages[b].token_ids[list(positions)]
+        return logits[b, places, ids].float().sum()
+
+    def score(self, logits: Tensor, b: int) -> tuple[int, int]:
+        """How many answer tokens were scored again, and how many were not the argmax."""
+        passage, length = self._passages[b], self._lengths[b]
+        if passage.answer_first is None or passage.answer_first > length:
+            return 0, 0
+        rows = range(passage.answer_first - 1, length)
+        expected = passage.token_ids[passage.answer_first : length + 1]
+        hits = logits[b, [self._place[row] for row in rows]].argmax(dim=-1) == expected
+        return len(rows), len(rows) - int(hits.sum())
+
+    def finish(
+        self, b: int, length: int, names: Sequence[str], working: Sequence[Method]
+    ) -> dict[str, Tensor]:
+        gradient = self.start.grad
+        if gradient is None:
+            raise NonFiniteRelevancy("The backward pass did not reach the input.", layer=None)
+        start = self.start.detach()[b]
+        return {
+            name: method.finish(start, gradient[b])[:length].cpu()
+            for name, method in zip(names, working, strict=True)
+        }
+
+
 def relevancy_row(
     model: Gemma3ForConditionalGeneration,
     embeddings: Tensor,
@@ -59,53 +228,6 @@ def relevancy_row(
     *,
     answer_first: int | None = None,
 ) -> RelevancyRow:
-    """Explain the sum of the logits of the tokens at ``positions``.
-
-    The logit of position p-1 predicts token p; the id at p is the one generated, never the argmax.
-    Tokens from the last target on cannot influence it and are left out. Weights must be frozen:
-    the graph starts at the embeddings.
-
-    Args:
-        embeddings: (1, S, hidden). kinds: int64 (1, S). token_ids: int64 (S,).
-        positions: ascending, each at least 1.
-        answer_first: where the greedy answer begins, to be re-scored; None scores nothing.
-
-    Raises NonFiniteRelevancy.
-    """
-    length = positions[-1]
-    own = tuple(p - 1 for p in positions)
-    rows = list(own)
-    if answer_first is not None and answer_first <= length:
-        rows = sorted({*rows, *range(answer_first - 1, length)})
-    weights = torch.zeros(length, device=embeddings.device)
-    weights[list(own)] = 1.0 / len(own)
-    capture = StreamingCapture(weights)
-    start = embeddings[:, :length].detach().requires_grad_(True)
-    with torch.enable_grad():
-        logits = model(
-            inputs_embeds=start,
-            token_type_ids=kinds[:, :length],
-            use_cache=False,
-            logits_to_keep=torch.tensor(rows, device=start.device),
-            relevancy_capture=capture,
-        ).logits[0]
-        expected = token_ids[torch.tensor(rows, device=token_ids.device) + 1]
-        wanted = torch.tensor([rows.index(i) for i in own], device=logits.device)
-        target = logits[wanted, expected[wanted]].float().sum()
-        if not torch.isfinite(target):
-            raise NonFiniteRelevancy(
-                "The target's logit is NaN or infinite, so there is no map. Try dtype float32.",
-                layer=None,
-            )
-        torch.autograd.grad(target, start)
-    layers = int(model.config.text_config.num_hidden_layers)
-    capture.check(layers)
-    scored = [i for i, row in enumerate(rows) if answer_first and row >= answer_first - 1]
-    hits = logits.detach()[scored].argmax(dim=-1) == expected[scored]
-    return RelevancyRow(
-        gained=(capture.row - weights).cpu(),
-        attention=(capture.attention / layers).cpu(),
-        own=own,
-        checked=len(scored),
-        misses=len(scored) - int(hits.sum()),
-    )
+    """``explain`` for one target of one passage, by the default method."""
+    passage = Passage(embeddings, kinds, token_ids, answer_first=answer_first)
+    return explain(model, [passage], [[positions]])[0][0]

@@ -7,41 +7,62 @@ so it shares neither attention code nor mask code with the streaming way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 
+@dataclass(frozen=True)
+class RetainedLayer:
+    """attention, gradient: float32 (H, S, S), A and dy/dA."""
+
+    attention: Tensor
+    gradient: Tensor
+
+    @property
+    def relevancy(self) -> Tensor:
+        """Abar, equation 5: float32 (S, S)."""
+        return (self.gradient * self.attention).clamp(min=0).mean(dim=0)
+
+
 @contextmanager
-def eager(model: nn.Module) -> Iterator[None]:
-    """The text model on eager attention, and back. Not for threads."""
+def _plain(model: nn.Module, trainable: bool) -> Iterator[None]:
+    """The text model on eager attention, weights perhaps trainable, and back. Not for threads."""
     before = model.config.text_config._attn_implementation  # type: ignore[union-attr]
     model.set_attn_implementation({"text_config": "eager"})  # type: ignore[operator]
+    model.requires_grad_(trainable)
     try:
         yield
     finally:
         model.set_attn_implementation({"text_config": before})  # type: ignore[operator]
+        model.requires_grad_(False)
+        model.zero_grad(set_to_none=True)
 
 
-def retained_row(
+def retained_layers(
     model: nn.Module,
     embeddings: Tensor,
     token_type_ids: Tensor,
     token_ids: Tensor,
-    positions: tuple[int, ...],
-) -> Tensor:
-    """The target's row of R: float32 (S,), S the length of ``embeddings``.
+    positions: Sequence[int],
+    *,
+    trainable: bool = False,
+) -> list[RetainedLayer]:
+    """Attention and gradient of every layer, first to last.
 
     Args:
         embeddings: (1, S, hidden), the input embeddings of the language model, images merged in.
         token_type_ids: int64 (1, S), 1 on image tokens.
         token_ids: int64, the whole sequence, at least as long as the last position + 1.
-        positions: the target's positions p, each at least 1; the row is the mean of rows p-1.
+        positions: the target's positions p, each at least 1.
+        trainable: leave the weights trainable, as the library did that this project grew from; the
+            backward pass then fills a gradient for each of them as well.
     """
     start = embeddings.detach().clone().requires_grad_(True)
-    with eager(model), torch.enable_grad():
+    with _plain(model, trainable), torch.enable_grad():
         output = model(
             inputs_embeds=start,
             token_type_ids=token_type_ids,
@@ -51,12 +72,30 @@ def retained_row(
         for attention in output.attentions:
             attention.retain_grad()
         logits = output.logits[0].float()
-        rows = torch.tensor(positions, device=start.device) - 1
+        rows = torch.tensor(list(positions), device=start.device) - 1
         target = logits[rows, token_ids[rows + 1]].sum()
         target.backward()
-    length = start.shape[1]
-    relevancy = torch.eye(length, device=start.device)
-    for attention in output.attentions:
-        product = (attention.grad[0].float() * attention[0].detach().float()).clamp(min=0)
-        relevancy = relevancy + product.mean(dim=0) @ relevancy
+        return [
+            RetainedLayer(attention[0].detach().float(), attention.grad[0].float())
+            for attention in output.attentions
+        ]
+
+
+def retained_row(
+    model: nn.Module,
+    embeddings: Tensor,
+    token_type_ids: Tensor,
+    token_ids: Tensor,
+    positions: Sequence[int],
+    *,
+    trainable: bool = False,
+) -> Tensor:
+    """The target's row of R, the mean of rows p-1: float32 (S,). Arguments: see above."""
+    layers = retained_layers(
+        model, embeddings, token_type_ids, token_ids, positions, trainable=trainable
+    )
+    relevancy = torch.eye(embeddings.shape[1], device=embeddings.device)
+    for layer in layers:
+        relevancy = relevancy + layer.relevancy @ relevancy
+    rows = torch.tensor(list(positions), device=embeddings.device) - 1
     return relevancy[rows].mean(dim=0)

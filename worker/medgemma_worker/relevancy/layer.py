@@ -1,0 +1,109 @@
+"""One layer's attention over one sequence, recomputed in float32 by blocks of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from medgemma_worker.relevancy.visibility import Visibility
+
+BLOCK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}
+"""Elements (heads x rows x columns) of one block: 8 MB of float32 stays near a CPU's cache; a GPU
+wants larger products."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows ``first..last-1`` and columns ``left..right-1`` of a layer.
+
+    attention: float32 (H, rows, columns).
+    """
+
+    first: int
+    last: int
+    left: int
+    right: int
+    attention: Tensor
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What is needed to recompute the attention of one sequence in one layer.
+
+    q: (H, S, D). k, v: (K, S, D), H a multiple of K. Any float dtype, no graph. ``windowed`` says
+    whether the layer is one with a window.
+    """
+
+    index: int
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    visibility: Visibility
+    batch: int
+    scaling: float
+    windowed: bool
+
+    def blocks(self, weights: Tensor) -> Iterator[Block]:
+        """The blocks of rows on which ``weights``, float32 (S,), has any weight."""
+        reached = torch.nonzero(weights).flatten()
+        if reached.numel() == 0:
+            return
+        begin, end = int(reached[0]), int(reached[-1]) + 1
+        if reached.numel() < end - begin and reached.numel() <= 4:
+            # A few rows far apart: each on its own, and not all that lies between.
+            for row in reached.tolist():
+                yield from self._block(row, row + 1)
+            return
+        heads, length, _ = self.q.shape
+        step = max(1, BLOCK_ELEMENTS.get(self.q.device.type, 1 << 24) // (heads * length))
+        for first in range(begin, end, step):
+            yield from self._block(first, min(first + step, end))
+
+    def _block(self, first: int, last: int) -> Iterator[Block]:
+        left, right = self.visibility.span(first, last, self.batch)
+        if left == right:
+            return
+        seen = self.visibility.block(first, last, left, right)[self.batch]
+        scores = grouped(self.q[:, first:last].float() * self.scaling, self.k[:, left:right])
+        # A finite floor: a row that sees nothing (padding) must not become NaN.
+        scores.masked_fill_(~seen, torch.finfo(scores.dtype).min)
+        yield Block(first, last, left, right, torch.softmax(scores, dim=-1))
+
+    def weighted_attention(self, weights: Tensor) -> Tensor:
+        """weights @ mean over heads of A: float32 (S,)."""
+        out = torch.zeros_like(weights)
+        for block in self.blocks(weights):
+            _add(out, weights, block, block.attention)
+        return out.div_(self.q.shape[0])
+
+    def weighted_relevancy(self, weights: Tensor, gradient: Tensor) -> Tensor:
+        """weights @ Abar, Abar the mean over heads of max(G * A, 0): float32 (S,).
+
+        gradient: dy/dO, (S, H, D). The gradient of attention is G_h = dO_h V_h^T, since O = A V.
+        """
+        out = torch.zeros_like(weights)
+        g = gradient.transpose(0, 1)
+        for block in self.blocks(weights):
+            product = grouped(
+                g[:, block.first : block.last].float(), self.v[:, block.left : block.right]
+            )
+            product.mul_(block.attention).clamp_(min=0)
+            _add(out, weights, block, product)
+        return out.div_(self.q.shape[0])
+
+
+def _add(out: Tensor, weights: Tensor, block: Block, values: Tensor) -> None:
+    """Add the rows of ``values`` (H, rows, columns), weighted, to their columns of ``out``."""
+    rows = weights[block.first : block.last].repeat(values.shape[0])
+    out[block.left : block.right] += rows @ values.view(rows.numel(), -1)
+
+
+def grouped(x: Tensor, y: Tensor) -> Tensor:
+    """x (H, n, D) times y (K, m, D) transposed, each group of H/K heads with its own: (H, n, m)."""
+    heads, n, width = x.shape
+    groups = y.shape[0]
+    folded = x.reshape(groups, heads // groups * n, width)
+    return (folded @ y.float().transpose(1, 2)).view(heads, n, -1)
