@@ -144,7 +144,10 @@ def _tell(record: ExplanationRecord, question: _Question, out: Path) -> None:
     print(f"Explained  {record.targets[0].text!r}")
     shown = record.images[0]
     row, column = shown.peak_cell
-    print(f"Peak       cell row {row}, column {column} of {shown.rows} x {shown.columns}", end="")
+    # Counted from 1, as in the report: its readers are people.
+    print(
+        f"Peak       row {row + 1}, column {column + 1} of {shown.rows} x {shown.columns}", end=""
+    )
     if question.phantom is not None and question.phantom.mask.any():
         from medgemma_worker.phantom.images import overlaps_cell
 

@@ -111,7 +111,10 @@ def test_make_knows_every_target(command: str) -> None:
     subprocess.run(["make", "-n", *shlex.split(command)[1:]], cwd=ROOT, check=True)
 
 
-@pytest.mark.parametrize("command", sorted(set(re.findall(r"`(python [^`]+)`", README))))
+@pytest.mark.parametrize(
+    "command",
+    sorted({c for page in PAGES for c in re.findall(r"`(python [^`]+)`", page.read_text())}),
+)
 def test_every_program_that_is_named_is_there(command: str) -> None:
     _, *arguments = shlex.split(command)
     if arguments[0] == "-m":

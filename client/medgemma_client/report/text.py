@@ -91,7 +91,7 @@ def shaded_tokens(tokens: Sequence[TokenScore], spans: Iterable[Span]) -> Tokens
     places = {place for span in targets for place in span.token_positions}
     shown = [
         Token(
-            text=_token_text(token.text),
+            text=_token_text(token.text, broken=token.role != "special"),
             score=f"{token.score:.3g}",
             shade=round(float(shade), 3) if scaled else None,
             special=token.role == "special",
@@ -104,6 +104,7 @@ def shaded_tokens(tokens: Sequence[TokenScore], spans: Iterable[Span]) -> Tokens
     return Tokens(shown[:first], shown[first:], ends)
 
 
-def _token_text(text: str) -> str:
-    # SentencePiece writes a space as U+2581; a newline must be seen to be hovered over.
-    return text.replace("\u2581", " ").replace("\n", "\u23ce\n")
+def _token_text(text: str, *, broken: bool) -> str:
+    # SentencePiece writes a space as U+2581; a newline must be seen to be hovered over. Those of
+    # the template break no line: there are many, and nobody wrote them.
+    return text.replace("\u2581", " ").replace("\n", "\u23ce\n" if broken else "\u23ce")
