@@ -45,6 +45,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/peaks.py
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/relevancy.py
 
 phantom: $(READY)
 	$(BIN)/python -m medgemma_worker.phantom.train
