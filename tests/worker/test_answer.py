@@ -60,8 +60,15 @@ def test_an_answer_of_nothing_is_an_error(pieces: list[str]) -> None:
 def test_outer_white_space_belongs_to_no_character() -> None:
     answer = read(["\n", " a", " nodule", " "])
     assert answer.text == "a nodule"
-    assert answer.offsets == ((0, 0), (0, 1), (1, 8), (8, 8))
-    assert answer.span(0, 8) == (10, 11, 12) or answer.span(0, 8) == (11, 12)
+    assert answer.span(0, 8) == (11, 12)
+    assert answer.span(0, 1) == (11,)
+
+
+def test_white_space_before_the_answer_is_no_part_of_its_first_word() -> None:
+    answer = read(["\n", "\n ", "Yes", " no", "<eos>"], first=300)
+    assert answer.text == "Yes no"
+    assert answer.span(0, 3) == (302,)
+    assert answer.span(0, 6) == (302, 303)
 
 
 def test_a_character_of_several_tokens_takes_all_of_them() -> None:

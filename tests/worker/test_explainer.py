@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from medgemma_client.images import read_image
 from medgemma_tasks.errors import (
     KeywordNotInAnswer,
     ModelLoadFailed,
@@ -20,6 +22,7 @@ from medgemma_tasks.errors import (
 from medgemma_tasks.models import AnswerTarget, ImagePart, Message, Options, Stage, TextPart
 from medgemma_worker import MedGemmaExplainer, load_medgemma
 from medgemma_worker.phantom.images import make_phantom, overlaps_cell
+from medgemma_worker.pictures_in import prepared, read_picture
 from medgemma_worker.relevancy.explain import embed, relevancy_row
 
 PROMPT = "Is there a finding?"
@@ -127,6 +130,27 @@ def test_a_picture_may_be_an_array_or_a_file_and_gives_the_same(
     assert np.array_equal(explainer.explain(array, PROMPT).image_scores, whole)
 
 
+@pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1)])
+def test_the_square_round_a_long_thin_image_is_bounded(size: tuple[int, int]) -> None:
+    assert prepared(Image.new("L", size, 255), pad=True).size == (8192, 8192)
+
+
+@pytest.mark.parametrize("kind", ["16 bits", "transparent", "turned"])
+def test_a_file_is_the_same_picture_with_and_without_the_queue(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "picture.png"
+    if kind == "16 bits":
+        Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64) * 16).save(path)
+    elif kind == "transparent":
+        Image.new("RGBA", (20, 20), (255, 0, 0, 100)).save(path)
+    else:
+        turned = Image.Exif()
+        turned[0x0112] = 6
+        ramp = np.arange(60, dtype=np.uint8).reshape(6, 10)
+        Image.fromarray(ramp).save(path, exif=turned)
+    there = np.asarray(read_image(path).pixels.convert("RGB"))
+    assert np.array_equal(np.asarray(read_picture(path)), there)
+
+
 def test_what_is_no_picture_is_refused(explainer, tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(b"no picture")
@@ -224,6 +248,6 @@ def test_the_phantom_loads_as_float32_from_float16_on_disk(explainer) -> None:
 
 @pytest.mark.parametrize("name", ["no/such-folder-here", "."])
 def test_a_model_that_cannot_be_loaded_says_what_to_do(name: str, monkeypatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelLoadFailed, match="HF_TOKEN"):
         load_medgemma(name, device="cpu")

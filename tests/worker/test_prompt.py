@@ -8,7 +8,7 @@ from PIL import Image
 
 from medgemma_tasks.errors import InvalidRequest, ReservedToken, SequenceTooLong
 from medgemma_tasks.models import ImagePart, Message, TextPart
-from medgemma_worker.explainer import roles
+from medgemma_worker.conversation import roles
 from medgemma_worker.phantom.build import build_model, build_processor
 from medgemma_worker.prompt import Prompt, build_prompt, image_spans
 

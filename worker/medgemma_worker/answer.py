@@ -15,8 +15,9 @@ class Answer:
 
     text: without end markers, thinking block and outer white space. thinking: the block's text,
     or None. first: position in the sequence of the first answer token. offsets: for each answer
-    token the characters of ``text`` that it gave, start and end; a token that gave none (outer
-    white space, a part of one character) has start equal to end.
+    token the characters that it gave, start and end, counted in ``text``: outer white space lies
+    before 0 or beyond the end, and a token that gave a part of one character has start equal to
+    end.
     """
 
     text: str
@@ -74,10 +75,8 @@ def read_answer(
         raise EmptyAnswer("The model gave an empty answer, so there is nothing to explain.")
     offsets = token_offsets(ids[begin:], full, decode)
     lead = len(full) - len(full.lstrip())
-    inside = tuple(
-        (min(max(a - lead, 0), len(text)), min(max(b - lead, 0), len(text))) for a, b in offsets
-    )
-    return Answer(text=text, thinking=thought, first=first + begin, offsets=inside)
+    shifted = tuple((a - lead, b - lead) for a, b in offsets)
+    return Answer(text=text, thinking=thought, first=first + begin, offsets=shifted)
 
 
 def token_offsets(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medgemma_tasks.explanation import ExplanationResult
-from medgemma_tasks.geometry import pad_to_square
 from medgemma_tasks.models import (
     AnswerTarget,
     Consistency,
@@ -23,15 +21,15 @@ from medgemma_tasks.models import (
     KeywordTarget,
     Message,
     Options,
-    Shares,
     Stage,
     Target,
     TextPart,
     TokenTarget,
 )
-from medgemma_worker.answer import Answer, read_answer
+from medgemma_worker.answer import read_answer
+from medgemma_worker.conversation import Conversation, roles, shares
 from medgemma_worker.generation import end_tokens, generate
-from medgemma_worker.pictures_in import read_picture
+from medgemma_worker.pictures_in import Picture, prepared, read_picture
 from medgemma_worker.prompt import THINKING, Prompt, build_prompt
 from medgemma_worker.relevancy.attention import install
 from medgemma_worker.relevancy.explain import Passage, RelevancyRow, embed, explain
@@ -45,26 +43,11 @@ METHOD = "chefer"
 METHOD_VERSION = "1"
 """Part of every job id: raised whenever the same question would get other numbers."""
 
-Picture = Image.Image | NDArray[np.uint8] | str | PathLike[str]
-"""An image in memory, an array (H, W) or (H, W, 3) of uint8, or the path of a raster file."""
-
 Report = Callable[[Stage, float], None]
 
 
 def _quiet(stage: Stage, progress: float) -> None:
     """Reports to nobody."""
-
-
-@dataclass(frozen=True)
-class _Sequence:
-    """Prompt and generated tokens as one sequence of T tokens, on the model's device."""
-
-    ids: torch.Tensor  # int64 (T,)
-    kinds: torch.Tensor  # int64 (1, T), 1 on image tokens
-    labels: tuple[str, ...]
-    roles: tuple[str, ...]  # "image", "special", "prompt" or "answer"
-    prompt: Prompt
-    answer: Answer
 
 
 class MedGemmaExplainer:
@@ -208,14 +191,11 @@ class MedGemmaExplainer:
         messages: Sequence[Message],
         options: Options,
         report: Report,
-    ) -> _Sequence:
+    ) -> Conversation:
         tokenizer = self.processor.tokenizer
-        squares = [
-            (pad_to_square(image) if options.pad_to_square else image).convert("RGB")
-            for image in images
-        ]
+        shown = [prepared(image, pad=options.pad_to_square) for image in images]
         prompt = build_prompt(
-            self.model, self.processor, messages, squares, room=options.max_new_tokens
+            self.model, self.processor, messages, shown, room=options.max_new_tokens
         )
         generated = generate(
             self.model,
@@ -238,7 +218,7 @@ class MedGemmaExplainer:
         kinds = torch.cat([prompt.token_type_ids, torch.zeros_like(new)], dim=1)
         labels = tuple(token.replace("▁", " ") for token in tokenizer.convert_ids_to_tokens(ids[0]))
         special = set(tokenizer.all_special_ids) | {tokenizer.boi_token_id, tokenizer.eoi_token_id}
-        return _Sequence(
+        return Conversation(
             ids=ids[0],
             kinds=kinds,
             labels=labels,
@@ -247,7 +227,7 @@ class MedGemmaExplainer:
             answer=answer,
         )
 
-    def _explain(self, sequence: _Sequence, positions: Sequence[int]) -> RelevancyRow:
+    def _explain(self, sequence: Conversation, positions: Sequence[int]) -> RelevancyRow:
         embeddings = embed(
             self.model, sequence.ids[None], sequence.kinds, sequence.prompt.pixel_values
         )
@@ -278,7 +258,7 @@ class MedGemmaExplainer:
                 maps[index] = row[first:end].numpy().reshape(side, side)
         return maps
 
-    def _texts(self, row: RelevancyRow, sequence: _Sequence) -> dict[str, Any]:
+    def _texts(self, row: RelevancyRow, sequence: Conversation) -> dict[str, Any]:
         """What belongs to the text tokens that the target could see."""
         positions = [p for p in range(row.gained.numel()) if sequence.roles[p] != "image"]
         return {
@@ -288,39 +268,3 @@ class MedGemmaExplainer:
             "token_labels": [sequence.labels[p] for p in positions],
             "text_roles": [sequence.roles[p] for p in positions],
         }
-
-
-def roles(
-    ids: Sequence[int], labels: Sequence[str], prompt: Prompt, special: set[int]
-) -> tuple[str, ...]:
-    """For each token: ``image``, ``special``, ``prompt`` or ``answer``.
-
-    Turn headers (the role's name and newline after <start_of_turn>), and the newlines around an
-    image and after a turn, come from the template, not from the caller, and are special too.
-    """
-    found = ["prompt" if i < prompt.length else "answer" for i in range(len(ids))]
-    header = False
-    for i, token in enumerate(ids):
-        beside = any(i in (first - 2, end + 1) for first, end in prompt.images)
-        beside = beside or (i > 0 and labels[i - 1] == "<end_of_turn>")
-        if token in special or header or (beside and not labels[i].strip()):
-            found[i] = "special"
-        header = labels[i] == "<start_of_turn>" or (header and "\n" not in labels[i])
-    for first, end in prompt.images:
-        found[first:end] = ["image"] * (end - first)
-    return tuple(found)
-
-
-def shares(row: RelevancyRow, tokens: Sequence[str]) -> Shares:
-    """How the gained relevancy is shared out, the target's own positions aside."""
-    sums = dict.fromkeys(("image", "prompt", "answer", "special"), 0.0)
-    for position, value in enumerate(row.gained.tolist()):
-        if position not in row.own:
-            sums[tokens[position]] += value
-    total = sum(sums.values()) or 1.0
-    return Shares(
-        images=sums["image"] / total,
-        prompt=sums["prompt"] / total,
-        answer=sums["answer"] / total,
-        special=sums["special"] / total,
-    )

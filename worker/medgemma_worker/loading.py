@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 PHANTOM = "phantom"
 DEFAULT_MODEL = "google/medgemma-1.5-4b-it"
 
+_MEANING = (
+    *("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json"),
+    *("tokenizer*", "special_tokens_map.json", "*processor_config.json", "chat_template*"),
+)
+"""The files of a folder that decide what its model says."""
+
 
 def choose_device(device: str = "auto") -> torch.device:
     """``auto`` is CUDA where there is one. Raises DeviceError for one that is not there."""
@@ -78,14 +84,15 @@ def load_medgemma(
         common = {"trust_remote_code": False, "local_files_only": True}
     try:
         processor = AutoProcessor.from_pretrained(source, **common)
-        model = AutoModelForImageTextToText.from_pretrained(
+        model, loaded = AutoModelForImageTextToText.from_pretrained(
             source,
+            output_loading_info=True,
             dtype=choose_dtype(dtype, place, phantom=phantom),
             device_map={"": place},
             use_safetensors=True,
             **common,
         )
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # a damaged file may raise anything
         raise ModelLoadFailed(
             f"Model {name!r} could not be loaded ({type(error).__name__}). If it is a gated "
             "repository, accept its licence on the hub and set HF_TOKEN; if it is a folder, it "
@@ -95,6 +102,13 @@ def load_medgemma(
         raise ModelLoadFailed(
             f"Model {name!r} is a {type(model).__name__}; only Gemma 3 vision-language models "
             "(Gemma3ForConditionalGeneration) can be explained."
+        )
+    unfit = sorted({*loaded["missing_keys"], *(str(key) for key in loaded["mismatched_keys"])})
+    if unfit:
+        # transformers fills the gap with random numbers, and the answers would look like answers.
+        raise ModelLoadFailed(
+            f"The checkpoint of {name!r} lacks {len(unfit)} weights or has them in another shape "
+            f"(the first is {unfit[0]}); fetch it again."
         )
     model.eval()
     model.requires_grad_(False)
@@ -109,9 +123,8 @@ def revision_of(name: str, model: Gemma3ForConditionalGeneration) -> str:
         return commit
     folder = checkpoint_path() if name == PHANTOM else Path(name)
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*")):
-        if path.suffix in (".safetensors", ".json", ".jinja", ".model"):
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            digest.update(f"{path.name} {content}\n".encode())
+    for path in sorted({path for pattern in _MEANING for path in folder.glob(pattern)}):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.name} {content}\n".encode())
     return f"sha256-{digest.hexdigest()[:32]}"

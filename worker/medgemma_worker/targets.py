@@ -110,9 +110,7 @@ def _token(
             last=last,
             answer=answer.text,
         )
-    index = position - answer.first
-    inside = 0 <= index < len(answer.offsets)
-    start, end = answer.offsets[index] if inside else (None, None)
+    start, end = _characters(position - answer.first, answer)
     return Span(
         kind="token",
         text=labels[position],
@@ -121,3 +119,13 @@ def _token(
         char_start=start,
         char_end=end,
     )
+
+
+def _characters(index: int, answer: Answer) -> tuple[int | None, int | None]:
+    """Which characters of the answer its token ``index`` gave; None for those outside of it."""
+    if not 0 <= index < len(answer.offsets):
+        return None, None
+    start, end = answer.offsets[index]
+    if end < 0 or start > len(answer.text):
+        return None, None
+    return max(start, 0), min(end, len(answer.text))

@@ -19,10 +19,8 @@ from PIL import Image
 from medgemma_client.images.dicom_header import Header, read_header
 from medgemma_client.images.dicom_pixels import decode_frame, truncated
 from medgemma_client.images.dicom_stream import Body, has_magic, open_body
-from medgemma_client.images.grey import min_max_to_uint8, unit_to_uint8
 from medgemma_client.images.laterality import left_of_image
-from medgemma_client.images.limits import check_pixels
-from medgemma_client.images.quiet import without_logs, without_warnings
+from medgemma_tasks.eight_bits import min_max_to_uint8, unit_to_uint8
 from medgemma_tasks.errors import (
     DicomEncrypted,
     DicomError,
@@ -33,7 +31,9 @@ from medgemma_tasks.errors import (
     MedGemmaError,
     NotAnImage,
 )
+from medgemma_tasks.limits import check_pixels
 from medgemma_tasks.models import ImageAttributes
+from medgemma_tasks.quiet import without_logs, without_warnings
 
 _GREY = frozenset(("MONOCHROME1", "MONOCHROME2"))
 _COLOUR = frozenset(("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"))

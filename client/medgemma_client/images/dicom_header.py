@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from medgemma_client.images.dicom_stream import Body, plain_uid
 from medgemma_client.images.grey import Function, Lookup, Window
-from medgemma_client.images.limits import check_frame
+from medgemma_tasks.limits import check_frame
 
 _KEYWORDS = (
     "SOPClassUID",

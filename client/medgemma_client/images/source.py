@@ -15,7 +15,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from medgemma_client.images import dicom, dicom_stream, raster
+from medgemma_client.images import dicom, dicom_stream
+from medgemma_tasks import raster
 from medgemma_tasks.errors import FileUnreadable, ImageTooLarge, NotAnImage
 from medgemma_tasks.identity import image_name
 from medgemma_tasks.models import ImageAttributes

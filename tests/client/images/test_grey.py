@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_windowing
 
-from medgemma_client.images.grey import Function, Lookup, Window, min_max_to_uint8, unit_to_uint8
+from medgemma_client.images.grey import Function, Lookup, Window
+from medgemma_tasks.eight_bits import min_max_to_uint8, unit_to_uint8
 
 VALUES = np.linspace(-3000, 3000, 1201)
 

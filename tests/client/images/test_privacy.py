@@ -125,7 +125,7 @@ def test_a_value_that_pydicom_would_quote_in_a_warning_is_kept_quiet(
 def test_other_threads_logs_pass_while_a_file_is_read() -> None:
     from threading import Thread
 
-    from medgemma_client.images.quiet import without_logs
+    from medgemma_tasks.quiet import without_logs
 
     logger, seen = logging.getLogger("pydicom.test"), []
     handler = logging.Handler()

@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from medgemma_client.images.grey import min_max_to_uint8
-from medgemma_client.images.limits import check_frame, check_pixels
-from medgemma_client.images.quiet import without_logs
+from medgemma_tasks.eight_bits import min_max_to_uint8
 from medgemma_tasks.errors import ImageTooLarge, MedGemmaError, NotAnImage, TruncatedImage
+from medgemma_tasks.limits import check_frame, check_pixels
 from medgemma_tasks.models import ImageAttributes
+from medgemma_tasks.quiet import without_logs
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 """What Pillow may decode here. Its other decoders are attack surface without a use in radiology."""
