@@ -16,6 +16,7 @@ from medgemma_tasks.errors import (
     ModelLoadFailed,
     NonFiniteRelevancy,
     NotAnImage,
+    RequestError,
     TokenOutOfRange,
     TruncatedImage,
 )
@@ -251,3 +252,33 @@ def test_a_model_that_cannot_be_loaded_says_what_to_do(name: str, monkeypatch) -
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelLoadFailed, match="HF_TOKEN"):
         load_medgemma(name, device="cpu")
+
+
+def test_several_keywords_in_one_call_give_what_each_gives_alone(explainer, phantom) -> None:
+    words = ["consolidation", "zone"]
+    together = explainer.explain_keywords(phantom.image, PROMPT, words)
+    assert [result.spans[0].text for result in together] == words
+    for word, result in zip(words, together, strict=True):
+        alone = explainer.explain_keyword(phantom.image, PROMPT, word).image_scores
+        assert np.abs(result.image_scores - alone).max() <= 1e-5 * alone.max()
+
+
+def test_every_token_of_the_answer_has_a_map_of_its_own(explainer, phantom) -> None:
+    results = explainer.explain_tokens(phantom.image, PROMPT)
+    assert "".join(result.spans[0].text for result in results).strip() == phantom.answer
+    positions = [result.metadata["target_token_position"] for result in results]
+    assert positions == list(range(positions[0], positions[0] + len(positions)))
+    alone = explainer.explain(phantom.image, PROMPT, target_token_position=positions[3])
+    assert np.abs(results[3].image_scores - alone.image_scores).max() <= 1e-5
+
+
+def test_a_text_that_cannot_be_used_is_an_error_of_ours_that_does_not_quote_it(explainer) -> None:
+    image = Image.new("L", (8, 8))
+    for prompt in ("canary-name " * 10_000, "  "):
+        with pytest.raises(RequestError) as caught:
+            explainer.explain(image, prompt)
+        assert "canary" not in str(caught.value)
+    with pytest.raises(RequestError):
+        explainer.explain_keyword(image, PROMPT, "")
+    with pytest.raises(RequestError):
+        explainer.explain([], PROMPT)

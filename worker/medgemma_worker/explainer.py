@@ -13,24 +13,24 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from medgemma_tasks.errors import EmptyPrompt, InvalidRequest
 from medgemma_tasks.explanation import ExplanationResult
+from medgemma_tasks.making import make
 from medgemma_tasks.models import (
     AnswerTarget,
     Consistency,
-    ImagePart,
     KeywordTarget,
     Message,
     Options,
+    Span,
     Stage,
     Target,
     TextPart,
     TokenTarget,
 )
-from medgemma_worker.answer import read_answer
-from medgemma_worker.conversation import Conversation, roles, shares
-from medgemma_worker.generation import end_tokens, generate
-from medgemma_worker.pictures_in import Picture, prepared, read_picture
-from medgemma_worker.prompt import THINKING, Prompt, build_prompt
+from medgemma_worker.conversation import Conversation, converse, shares, texts_of
+from medgemma_worker.pictures_in import Picture, read_picture
+from medgemma_worker.prompt import Prompt
 from medgemma_worker.relevancy.attention import install
 from medgemma_worker.relevancy.explain import Passage, RelevancyRow, embed, explain
 from medgemma_worker.relevancy.memory import must_checkpoint
@@ -101,7 +101,7 @@ class MedGemmaExplainer:
         options: Options | None = None,
     ) -> ExplanationResult:
         """Explain a word or phrase of the answer. Raises KeywordNotInAnswer."""
-        target = KeywordTarget(keyword=keyword, occurrence=occurrence, whole_word=whole_word)
+        target = _keyword(keyword, occurrence=occurrence, whole_word=whole_word)
         return self._ask(image, prompt, target, options)
 
     def explain_answer_span(
@@ -114,6 +114,37 @@ class MedGemmaExplainer:
         """Explain the whole answer, without its end markers and thinking block."""
         return self._ask(image, prompt, AnswerTarget(), options)
 
+    # Beyond it: many targets for the price of one generation and one forward pass.
+
+    def explain_keywords(
+        self,
+        image: Picture | Sequence[Picture],
+        prompt: str,
+        keywords: Sequence[str],
+        *,
+        options: Options | None = None,
+    ) -> list[ExplanationResult]:
+        """Explain several words of one answer. Raises KeywordNotInAnswer for the first missing."""
+        images, message = _question(image, prompt)
+        targets = [_keyword(keyword) for keyword in keywords]
+        return self._run(images, [message], lambda _: targets, options or Options())
+
+    def explain_tokens(
+        self,
+        image: Picture | Sequence[Picture],
+        prompt: str,
+        *,
+        options: Options | None = None,
+    ) -> list[ExplanationResult]:
+        """Explain every token of the answer, each on its own, in the order of the answer."""
+
+        def each(sequence: Conversation) -> list[Target]:
+            answer = sequence.answer
+            return [TokenTarget(position=p) for p in answer.span(0, len(answer.text))]
+
+        images, message = _question(image, prompt)
+        return self._run(images, [message], each, options or Options())
+
     def _ask(
         self,
         image: Picture | Sequence[Picture],
@@ -121,11 +152,7 @@ class MedGemmaExplainer:
         target: Target,
         options: Options | None,
     ) -> ExplanationResult:
-        one = isinstance(image, (Image.Image, np.ndarray, str, PathLike))
-        pictures: Sequence[Picture] = [image] if one else list(image)  # type: ignore[list-item,arg-type]
-        images = [read_picture(picture) for picture in pictures]
-        parts = (*(ImagePart(image=i) for i in range(len(images))), TextPart(text=prompt))
-        message = Message(role="user", content=parts)
+        images, message = _question(image, prompt)
         return self.run(images, [message], target, options or Options())
 
     # What the queue side calls.
@@ -143,27 +170,61 @@ class MedGemmaExplainer:
         ``report`` is called as each stage begins and while tokens come; it may raise, to cancel.
         Raises the errors of ``build_prompt``, ``read_answer``, ``find_target`` and ``explain``.
         """
+        return self._run(images, messages, lambda _: [target], options, report)[0]
+
+    def _run(
+        self,
+        images: Sequence[Image.Image],
+        messages: Sequence[Message],
+        choose: Callable[[Conversation], Sequence[Target]],
+        options: Options,
+        report: Report = _quiet,
+    ) -> list[ExplanationResult]:
+        """One generation, one forward pass, and one backward pass for each target."""
         with self._lock:
             began = time.perf_counter()
             report(Stage.GENERATING, 0.0)
-            sequence = self._answer(images, messages, options, report)
+            sequence = converse(
+                self.model,
+                self.processor,
+                images,
+                messages,
+                options,
+                tell=lambda progress: report(Stage.GENERATING, progress),
+            )
             answered = time.perf_counter()
             report(Stage.EXPLAINING, 0.0)
-            span = find_target(
-                target, sequence.answer, labels=sequence.labels, images=sequence.prompt.images
-            )
-            row = self._explain(sequence, span.token_positions)
+            spans = [
+                find_target(
+                    target, sequence.answer, labels=sequence.labels, images=sequence.prompt.images
+                )
+                for target in choose(sequence)
+            ]
+            rows = self._explain(sequence, [span.token_positions for span in spans])
             seconds = {
                 "generating": answered - began,
                 "explaining": time.perf_counter() - answered,
             }
-        config = self.model.config.text_config
-        last = span.token_positions[-1]
         texts = [p.text for m in messages for p in m.content if isinstance(p, TextPart)]
+        return [
+            self._result(sequence, span, row, options, "\n".join(texts), seconds)
+            for span, row in zip(spans, rows, strict=True)
+        ]
+
+    def _result(
+        self,
+        sequence: Conversation,
+        span: Span,
+        row: RelevancyRow,
+        options: Options,
+        prompt: str,
+        seconds: dict[str, float],
+    ) -> ExplanationResult:
+        last = span.token_positions[-1]
         return ExplanationResult.from_scores(
             image_scores=self._maps(row.gained, sequence.prompt),
             raw_image_relevancy=self._maps(row.attention, sequence.prompt),
-            **self._texts(row, sequence),
+            **texts_of(row, sequence),
             generated_text=sequence.answer.text,
             pad_to_square=options.pad_to_square,
             thinking=sequence.answer.thinking,
@@ -173,9 +234,9 @@ class MedGemmaExplainer:
             spans=(span,),
             metadata={
                 "seq_len": len(sequence.labels),
-                "num_layers": int(config.num_hidden_layers),
+                "num_layers": int(self.model.config.text_config.num_hidden_layers),
                 "input_len": sequence.prompt.length,
-                "prompt": "\n".join(texts),
+                "prompt": prompt,
                 "target_token": "".join(span.tokens),
                 "target_token_position": last,
                 "logit_position": last - 1,
@@ -185,68 +246,26 @@ class MedGemmaExplainer:
             },
         )
 
-    def _answer(
-        self,
-        images: Sequence[Image.Image],
-        messages: Sequence[Message],
-        options: Options,
-        report: Report,
-    ) -> Conversation:
-        tokenizer = self.processor.tokenizer
-        shown = [prepared(image, pad=options.pad_to_square) for image in images]
-        prompt = build_prompt(
-            self.model, self.processor, messages, shown, room=options.max_new_tokens
-        )
-        generated = generate(
-            self.model,
-            prompt,
-            max_new_tokens=options.max_new_tokens,
-            tell=lambda progress: report(Stage.GENERATING, progress),
-        )
-        vocabulary = tokenizer.get_vocab()
-        answer = read_answer(
-            generated,
-            first=prompt.length,
-            decode=lambda ids: str(
-                tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-            ),
-            ends=end_tokens(self.model),
-            thinking=(vocabulary.get(THINKING[0]), vocabulary.get(THINKING[1])),
-        )
-        new = torch.tensor([generated], device=prompt.input_ids.device)
-        ids = torch.cat([prompt.input_ids, new], dim=1)
-        kinds = torch.cat([prompt.token_type_ids, torch.zeros_like(new)], dim=1)
-        labels = tuple(token.replace("▁", " ") for token in tokenizer.convert_ids_to_tokens(ids[0]))
-        special = set(tokenizer.all_special_ids) | {tokenizer.boi_token_id, tokenizer.eoi_token_id}
-        return Conversation(
-            ids=ids[0],
-            kinds=kinds,
-            labels=labels,
-            roles=roles(ids[0].tolist(), labels, prompt, special),
-            prompt=prompt,
-            answer=answer,
-        )
-
-    def _explain(self, sequence: Conversation, positions: Sequence[int]) -> RelevancyRow:
-        embeddings = embed(
-            self.model, sequence.ids[None], sequence.kinds, sequence.prompt.pixel_values
-        )
+    def _explain(
+        self, sequence: Conversation, targets: Sequence[Sequence[int]]
+    ) -> list[RelevancyRow]:
+        model = self.model
         passage = Passage(
-            embeddings,
+            embed(model, sequence.ids[None], sequence.kinds, sequence.prompt.pixel_values),
             sequence.kinds,
             sequence.ids,
             images=sequence.prompt.images,
             answer_first=sequence.prompt.length,
         )
-        model = self.model
+        longest = max(positions[-1] for positions in targets)
         return explain(
             model,
             [passage],
-            [[positions]],
+            [targets],
             checkpoint=must_checkpoint(
-                model.config.text_config, positions[-1], model.dtype, model.device
+                model.config.text_config, longest, model.dtype, model.device
             ),
-        )[0][0]
+        )[0]
 
     def _maps(self, row: torch.Tensor, prompt: Prompt) -> NDArray[np.float32]:
         """The row's image parts: float32 (n, rows, columns); zero where the target comes first."""
@@ -258,13 +277,20 @@ class MedGemmaExplainer:
                 maps[index] = row[first:end].numpy().reshape(side, side)
         return maps
 
-    def _texts(self, row: RelevancyRow, sequence: Conversation) -> dict[str, Any]:
-        """What belongs to the text tokens that the target could see."""
-        positions = [p for p in range(row.gained.numel()) if sequence.roles[p] != "image"]
-        return {
-            "text_scores": row.gained[positions].numpy(),
-            "raw_text_relevancy": row.attention[positions].numpy(),
-            "text_positions": np.array(positions, dtype=np.int64),
-            "token_labels": [sequence.labels[p] for p in positions],
-            "text_roles": [sequence.roles[p] for p in positions],
-        }
+
+def _question(image: Picture | Sequence[Picture], prompt: str) -> tuple[list[Image.Image], Message]:
+    """The images and the one turn of a question: the images, then the text."""
+    one = isinstance(image, (Image.Image, np.ndarray, str, PathLike))
+    pictures: Sequence[Picture] = [image] if one else list(image)  # type: ignore[list-item,arg-type]
+    if not pictures:
+        raise InvalidRequest("There is no image; pass one or more.")
+    if not prompt.strip():
+        raise EmptyPrompt("The prompt is empty; ask something about the image.")
+    images = [read_picture(picture) for picture in pictures]
+    parts = (*({"type": "image", "image": i} for i in range(len(images))),)
+    content = (*parts, {"type": "text", "text": prompt})
+    return images, make(Message, "prompt", role="user", content=content)
+
+
+def _keyword(keyword: str, **options: Any) -> KeywordTarget:
+    return make(KeywordTarget, "keyword", keyword=keyword, **options)
