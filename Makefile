@@ -1,5 +1,8 @@
 # Two commands do everything: make demo, make test.
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12)
+# A python3 will do where it is one of the two versions that the pins are for.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || \
+	python3 -c 'import sys; sys.version_info[:2] in [(3, 11), (3, 12)] and print(sys.executable)' \
+	2>/dev/null)
 BIN := .venv/bin
 READY := .venv/.ready
 

@@ -10,13 +10,21 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from medgemma_client.job import Job
-from medgemma_client.question import make, make_messages, make_options, make_target
-from medgemma_tasks.errors import InvalidRequest, JobNotFound, ModelNotServed
+from medgemma_client.question import make_messages, make_options, make_target
+from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest, JobNotFound, ModelNotServed
 from medgemma_tasks.identity import job_id as identify
 from medgemma_tasks.layout import check_job_id
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
-from medgemma_tasks.models import ExplanationRequest, ImageRef, ServedModel, State, Target
+from medgemma_tasks.making import make
+from medgemma_tasks.models import (
+    ExplanationRecord,
+    ExplanationRequest,
+    ImageRef,
+    ServedModel,
+    State,
+    Target,
+)
 from medgemma_tasks.settings import Settings, load_settings
 from medgemma_tasks.store import Store
 
@@ -64,7 +72,7 @@ class Client:
         The same question is the same job: asked again, it is not run again, and its result is
         there at once. One that failed or was cancelled is put into its history and runs again.
         One still under way is left alone, and goes back onto the queue only where Redis no longer
-        knows of it (it lost its memory, or 15 minutes passed without a worker starting it).
+        knows of it (it lost its memory, or 15 minutes passed without a worker telling of it).
         ``force`` makes it another job.
 
         Nothing is written unless all of it can be used. Raises InputError and its kin for an
@@ -140,13 +148,23 @@ class Client:
             if self._live.under_way(job_id):
                 return
         else:
+            anew = request.nonce is not None or _found_damage(mark)
             for ref, picture in zip(request.images, pictures, strict=True):
-                self._ledger.put_input(ref, picture.png())
+                self._ledger.put_input(ref, picture.png(), anew=anew)
             self._ledger.put_request(request)
-        if mark is not None:
-            self._live.forget(job_id)
-            self._ledger.archive(job_id)
-        self._publish(request)
+        if mark is None:
+            self._publish(request)
+        else:
+            self._put_back(request, mark)
+
+    def _put_back(self, request: ExplanationRequest, mark: ExplanationRecord) -> None:
+        """Publish a job again that has a mark; nothing, where another client just did."""
+        with self._ledger.holding(request.job_id):
+            if self._ledger.record(request.job_id) != mark:
+                return
+            self._live.forget(request.job_id)
+            if self._ledger.archive(mark):
+                self._publish(request)
 
     def _publish(self, request: ExplanationRequest) -> None:
         from medgemma_tasks.queue import publish
@@ -188,6 +206,11 @@ def _sources(images: Source | Sequence[Source]) -> list[Source]:
     if isinstance(images, (list, tuple)):
         return list(images)
     return [images]  # type: ignore[list-item]
+
+
+def _found_damage(mark: ExplanationRecord | None) -> bool:
+    """Whether a job failed because something in the store, maybe an input, was lost or others."""
+    return mark is not None and mark.error is not None and mark.error.code == ArtifactDamaged.code
 
 
 def _reference(picture: SourceImage) -> ImageRef:

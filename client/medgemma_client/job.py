@@ -117,7 +117,11 @@ class Job:
             )
         )
         self._live.announce(self.id)
-        return won
+        if won:
+            return True
+        # The worker may have heard of it, and written the mark, before us.
+        record = self._ledger.record(self.id)
+        return record is not None and record.state is State.CANCELLED
 
     def _wait(
         self, deadline: float | None, watch: Watcher, bell: Bell | None, pause: float

@@ -43,6 +43,12 @@ class FileUnreadable(InputError):
     code = "file_unreadable"
 
 
+class FileUnwritable(InputError):
+    """The folder or file for a result cannot be written."""
+
+    code = "file_unwritable"
+
+
 class NotAnImage(InputError):
     code = "not_an_image"
 

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
-import time
-
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.store import Store
-
-LOCK_SECONDS = 30
-"""A writer that holds the lock longer than this may lose it to another."""
-
-LOCK_PAUSE = 0.02
-"""Seconds between two tries to get the lock."""
 
 
 class FirstWriter:
@@ -40,15 +31,8 @@ class FirstWriter:
         return self.store.put_conditionally(key, content) or self.store.get(key) == content
 
     def _put_locked(self, key: str, content: bytes) -> bool:
-        token = secrets.token_hex(8)
-        while not self.live.lock(key, token, LOCK_SECONDS):
-            if self.store.exists(key):
-                return self.store.get(key) == content
-            time.sleep(LOCK_PAUSE)
-        try:
+        with self.live.holding(key):
             if self.store.exists(key):
                 return self.store.get(key) == content
             self.store.put(key, content)
             return True
-        finally:
-            self.live.unlock(key, token)

@@ -5,8 +5,8 @@
     <tenant>/jobs/<job_id>/request.json
     <tenant>/jobs/<job_id>/<attempt>-<nonce>/relevancy.npz  heatmap-<k>.png  overlay-<k>.png
     <tenant>/jobs/<job_id>/result.json
-    <tenant>/jobs/<job_id>/history/<n>.json
-    probe/<nonce>
+    <tenant>/jobs/<job_id>/history/<time>-<hash>.json
+    <tenant>/probe/<nonce>
 
 Every part of a key is matched against its alphabet first, so no id can walk out of its place.
 """
@@ -29,6 +29,9 @@ _attempt: TypeAdapter[str] = TypeAdapter(
 )
 _file: TypeAdapter[str] = TypeAdapter(
     Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{0,63}$")]
+)
+_past: TypeAdapter[str] = TypeAdapter(
+    Annotated[str, StringConstraints(pattern=r"^[0-9]{8}T[0-9]{6}-[0-9a-f]{16}$")]
 )
 _probe: TypeAdapter[str] = TypeAdapter(Annotated[str, StringConstraints(pattern=r"^[0-9a-f]+$")])
 
@@ -94,14 +97,11 @@ def artifact_key(tenant: str, job_id: str, attempt: str, file: str) -> str:
     return f"{job_prefix(tenant, job_id)}{attempt}/{_checked(_file, file, 'artifact name')}"
 
 
-def history_key(tenant: str, job_id: str, number: int) -> str:
-    return f"{history_prefix(tenant, job_id)}{number:04d}.json"
+def history_key(tenant: str, job_id: str, name: str) -> str:
+    """Where an earlier mark lies; its name is its time and the beginning of its hash."""
+    return f"{job_prefix(tenant, job_id)}history/{_checked(_past, name, 'name of a mark')}.json"
 
 
-def history_prefix(tenant: str, job_id: str) -> str:
-    return f"{job_prefix(tenant, job_id)}history/"
-
-
-def probe_key(nonce: str) -> str:
-    """A throwaway key, to learn what the server can do."""
-    return f"probe/{_checked(_probe, nonce, 'nonce')}"
+def probe_key(tenant: str, nonce: str) -> str:
+    """A throwaway key, to learn what the server can do. Where its writer may write anyway."""
+    return f"{check_tenant(tenant)}/probe/{_checked(_probe, nonce, 'nonce')}"

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
 from medgemma_tasks import layout
-from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest
+from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest, ServiceError
 from medgemma_tasks.first_writer import FirstWriter
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import (
@@ -25,6 +26,7 @@ from medgemma_tasks.models import (
     ImageRef,
     ServedModel,
     Sha256,
+    State,
     Strict,
 )
 from medgemma_tasks.store import Store
@@ -70,12 +72,13 @@ class Ledger:
 
     # --- inputs and requests -------------------------------------------------------------------
 
-    def put_input(self, ref: ImageRef, png: bytes) -> None:
-        """Upload an image, unless it is there already."""
-        note_key = layout.input_key(self.tenant, ref.name, "json")
-        if self.store.exists(note_key):
+    def put_input(self, ref: ImageRef, png: bytes, *, anew: bool = False) -> None:
+        """Upload an image, unless it is there already; ``anew``: over whatever is there."""
+        keys = [layout.input_key(self.tenant, ref.name, suffix) for suffix in ("png", "json")]
+        if not anew and all(self.store.exists(key) for key in keys):
             return
-        self.store.put(layout.input_key(self.tenant, ref.name), png, "image/png")
+        png_key, note_key = keys
+        self.store.put(png_key, png, "image/png")
         note = InputNote(name=ref.name, width=ref.width, height=ref.height, mode=ref.mode)
         self.store.put(note_key, _json(note))
 
@@ -111,12 +114,15 @@ class Ledger:
     def put_artifacts(
         self, job_id: str, attempt: str, files: Mapping[str, tuple[bytes, str]]
     ) -> dict[str, Artifact]:
-        """Write artifacts (content and content type by file name) under their attempt."""
+        """Write artifacts (content and content type by file name) under their attempt.
+
+        All, or as far as the store lets us, none.
+        """
+        keys = {name: layout.artifact_key(self.tenant, job_id, attempt, name) for name in files}
 
         def put(item: tuple[str, tuple[bytes, str]]) -> tuple[str, Artifact]:
             name, (content, content_type) = item
-            key = layout.artifact_key(self.tenant, job_id, attempt, name)
-            self.store.put(key, content, content_type)
+            self.store.put(keys[name], content, content_type)
             return name, Artifact(
                 key=f"{attempt}/{name}",
                 sha256=hashlib.sha256(content).hexdigest(),
@@ -124,8 +130,13 @@ class Ledger:
                 content_type=content_type,
             )
 
-        with ThreadPoolExecutor(UPLOADS_AT_ONCE, "upload") as pool:
-            return dict(pool.map(put, files.items()))
+        try:
+            with ThreadPoolExecutor(UPLOADS_AT_ONCE, "upload") as pool:
+                return dict(pool.map(put, files.items()))
+        except Exception:
+            with suppress(ServiceError):
+                self.store.delete(*keys.values())
+            raise
 
     def artifact(self, job_id: str, artifact: Artifact) -> bytes:
         """The bytes of an artifact, or ArtifactDamaged where they are not what the result names."""
@@ -143,15 +154,23 @@ class Ledger:
         key = layout.result_key(self.tenant, record.job_id)
         return self.first_writer.put(key, _json(record))
 
-    def archive(self, job_id: str) -> bool:
-        """Move a terminal mark to the job's history, so that it can run again."""
-        key = layout.result_key(self.tenant, job_id)
-        mark = self.store.get(key)
-        if mark is None:
+    def holding(self, job_id: str) -> AbstractContextManager[None]:
+        """Wait for the lock on a job's mark, and hold it: one at a time puts a job back."""
+        return self.first_writer.live.holding(layout.result_key(self.tenant, job_id))
+
+    def archive(self, seen: ExplanationRecord) -> bool:
+        """Move a terminal mark to the job's history, so that the job can run again.
+
+        False, and nothing is done, where it succeeded, or is no longer the one that was seen.
+        S3 cannot delete on a condition: be ``holding`` the mark when you look at it.
+        """
+        if seen.state is State.SUCCEEDED or self.record(seen.job_id) != seen:
             return False
-        number = len(self.store.keys(layout.history_prefix(self.tenant, job_id))) + 1
-        self.store.put(layout.history_key(self.tenant, job_id, number), mark)
-        self.store.delete(key)
+        mark = _json(seen)
+        # By its content: one that broke off between the two calls can be done again.
+        name = f"{seen.finished_at:%Y%m%dT%H%M%S}-{hashlib.sha256(mark).hexdigest()[:16]}"
+        self.store.put(layout.history_key(self.tenant, seen.job_id, name), mark)
+        self.store.delete(layout.result_key(self.tenant, seen.job_id))
         return True
 
     def _read(self, key: str, kind: type[M]) -> M | None:

@@ -6,6 +6,7 @@ cancelled, and a call that wakes those who wait for it.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 QUEUED_TTL = 900
 """Seconds for which a job counts as queued after it was published. Submitting it again within them
 publishes nothing, unless Redis lost this key, and then it lost the message too."""
+
+LOCK_SECONDS = 30
+"""Somebody who holds a lock longer than this may lose it to another."""
+
+LOCK_PAUSE = 0.02
+"""Seconds between two tries to get a lock."""
 
 _UNLOCK = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end"
 
@@ -54,7 +61,10 @@ class LiveState:
         """Write how far a job is; True where it was cancelled meanwhile."""
         with self._reached():
             pipe = self._redis.pipeline(transaction=False)
-            pipe.set(self._key("live", job_id), live.model_dump_json(), ex=self.settings.live_ttl)
+            # Each report renews it. A job is never silent for longer than its hard limit, and one
+            # that died unseen must not block its resubmission for longer than a lost message does.
+            ttl = max(QUEUED_TTL, self.settings.hard_time_limit)
+            pipe.set(self._key("live", job_id), live.model_dump_json(), ex=ttl)
             pipe.exists(self._key("cancel", job_id))
             return bool(pipe.execute()[1])
 
@@ -138,18 +148,29 @@ class LiveState:
         finally:
             pubsub.close()
 
-    # --- a lock, for stores without conditional puts -------------------------------------------
+    # --- locks: for putting a job back, and for stores without conditional puts -----------------
 
     def lock(self, name: str, token: str, seconds: int) -> bool:
         """Take a lock for some seconds; False where somebody holds it."""
         with self._reached():
-            key = f"medgemma:commit:{name}"
+            key = f"medgemma:lock:{name}"
             return bool(self._redis.set(key, token, nx=True, ex=seconds))
 
     def unlock(self, name: str, token: str) -> None:
         """Release a lock, if it is still ours."""
         with self._reached():
-            self._redis.eval(_UNLOCK, 1, f"medgemma:commit:{name}", token)
+            self._redis.eval(_UNLOCK, 1, f"medgemma:lock:{name}", token)
+
+    @contextmanager
+    def holding(self, name: str) -> Iterator[None]:
+        """Wait for a lock, which others hold for LOCK_SECONDS at most, and hold it."""
+        token = secrets.token_hex(8)
+        while not self.lock(name, token, LOCK_SECONDS):
+            time.sleep(LOCK_PAUSE)
+        try:
+            yield
+        finally:
+            self.unlock(name, token)
 
     def _key(self, what: str, job_id: str) -> str:
         return f"medgemma:{what}:{self.tenant}:{check_job_id(job_id)}"

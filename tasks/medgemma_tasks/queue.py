@@ -97,6 +97,7 @@ def queue_settings(settings: Settings) -> dict[str, Any]:
         # A hung child is killed at the hard limit and its job tried again: the attempt counter
         # bounds that, and acknowledging would lose the job without a mark.
         "task_acks_on_timeout": False,
+        # For one job; the worker's intake multiplies them for a shard.
         "task_soft_time_limit": settings.soft_time_limit,
         "task_time_limit": settings.hard_time_limit,
         # True ended the worker when Redis was away for a moment.
@@ -138,15 +139,12 @@ def publish(
 
     shard = Shard(schema=1, tenant=tenant or settings.tenant, jobs=tuple(job_ids))
     interactive, bulk = queue_names(model)
-    jobs = len(shard.jobs)
     try:
         app.send_task(
             TASK,
             args=(shard.model_dump(mode="json", by_alias=True),),
             queue=bulk if batch else interactive,
-            # A limit covers the whole message.
-            soft_time_limit=settings.soft_time_limit * jobs,
-            time_limit=settings.soft_time_limit * (jobs - 1) + settings.hard_time_limit,
+            # No time limit: the worker sets its own, whatever the client's settings say.
         )
     except (OperationalError, RedisError, OSError) as error:
         raise unreachable(settings, error) from None

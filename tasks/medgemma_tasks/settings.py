@@ -5,14 +5,21 @@ AWS credentials are not settings of ours: they come by the usual AWS chain.
 
 from __future__ import annotations
 
-from typing import Literal
-from urllib.parse import urlsplit, urlunsplit
+import re
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from medgemma_tasks.errors import InvalidSettings
 from medgemma_tasks.models import ModelName, Tenant
+
+NOT_SHOWN = "(not shown)"
+"""What stands in a message for a URL of which no part is known to be without a secret."""
+
+_STORE = re.compile(r"s3://[A-Za-z0-9][A-Za-z0-9._-]{2,62}(/[^?#@\s]*)?")
 
 
 class Settings(BaseSettings):
@@ -65,13 +72,33 @@ class Settings(BaseSettings):
     live_ttl: int = Field(default=86_400, ge=60)
     """Seconds that live state stays in Redis after its last change."""
 
+    @field_validator("broker_url")
+    @classmethod
+    def _broker_is_redis(cls, value: SecretStr) -> SecretStr:
+        _check(value.get_secret_value(), "redis", "rediss")
+        return value
+
+    @field_validator("s3_endpoint_url")
+    @classmethod
+    def _endpoint_is_http(cls, value: str | None) -> str | None:
+        if not value:
+            return None  # an empty variable is how a compose file says that there is none
+        _check(value, "http", "https")
+        return value
+
     @field_validator("store_url")
     @classmethod
     def _store_is_s3(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme != "s3" or len(parts.netloc) < 3:
+        if not _STORE.fullmatch(value):
             raise ValueError("must look like s3://bucket or s3://bucket/prefix")
         return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _soft_limit_comes_first(self) -> Self:
+        if self.soft_time_limit >= self.hard_time_limit:
+            # The job's process would be killed before it could mark the job as too long.
+            raise ValueError("MEDGEMMA_SOFT_TIME_LIMIT must be below MEDGEMMA_HARD_TIME_LIMIT")
+        return self
 
     @property
     def bucket(self) -> str:
@@ -91,15 +118,31 @@ class Settings(BaseSettings):
     @property
     def store_address(self) -> str:
         """The store's address without credentials, fit for a message."""
-        return without_credentials(self.s3_endpoint_url or "AWS S3") + f" bucket {self.bucket}"
+        endpoint = self.s3_endpoint_url
+        where = "AWS S3" if endpoint is None else without_credentials(endpoint)
+        return f"{where} bucket {self.bucket}"
 
 
 def without_credentials(url: str) -> str:
-    """A URL less its user, password, query and fragment."""
-    parts = urlsplit(url)
-    if not parts.netloc:
-        return url
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    """Scheme, host and port of a URL. "(not shown)" where they cannot be told from a secret."""
+    try:
+        parts = urlsplit(url)
+        whole = bool(parts.scheme and parts.hostname) and parts.port != 0
+    except ValueError:  # its message quotes the URL
+        return NOT_SHOWN
+    # A password with a bare / ? or # ends the host part early; the @ then lies behind it.
+    if not whole or "@" in parts.path + parts.query + parts.fragment:
+        return NOT_SHOWN
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _check(url: str, *schemes: str) -> None:
+    scheme, _, _ = url.partition("://")
+    if scheme not in schemes or without_credentials(url) == NOT_SHOWN:
+        raise ValueError(
+            f"must look like {schemes[0]}://host:port ({' or '.join(schemes)}); in a password "
+            "write / ? # and @ as %2F %3F %23 and %40"
+        )
 
 
 def load_settings() -> Settings:
@@ -107,7 +150,11 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        faults = "; ".join(
-            f"MEDGEMMA_{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors()
-        )
+        faults = "; ".join(map(_fault, error.errors(include_input=False, include_url=False)))
         raise InvalidSettings(f"The settings cannot be used. {faults}.") from None
+
+
+def _fault(fault: ErrorDetails) -> str:
+    said = fault["msg"].removeprefix("Value error, ")
+    # A fault of two variables has no place of its own, and names both.
+    return f"MEDGEMMA_{str(fault['loc'][0]).upper()}: {said}" if fault["loc"] else said

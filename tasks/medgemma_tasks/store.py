@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from medgemma_tasks.errors import ArtifactDamaged, ServiceError, StoreRefused, StoreUnreachable
@@ -23,7 +25,10 @@ QUICK_READ_TIMEOUT = 2.0
 """Seconds a server may take to answer for a small record. Two tries stay under 5 s in all."""
 
 BULK_READ_TIMEOUT = 60.0
-"""Seconds a server may take to store or send an image or an artifact."""
+"""Seconds a server may take to begin sending an image or an artifact, or to delete many."""
+
+BYTES_A_SECOND = 1_000_000
+"""How slowly a server may store: for each so many bytes it is given one second more."""
 
 DELETE_BATCH = 1000
 """Most keys in one DeleteObjects call; a limit of S3."""
@@ -43,14 +48,16 @@ class Store:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._clients: dict[float, S3Client] = {}
+        self._making = Lock()
 
     def get(self, key: str) -> bytes | None:
         """The bytes under a key, or None where there is nothing."""
-        return self._get(self._quick, key)
+        return self._get(lambda: self._quick, key)
 
     def get_large(self, key: str) -> bytes | None:
         """As ``get``, for objects that may take longer than a moment to send."""
-        return self._get(self._bulk, key)
+        return self._get(lambda: self._bulk, key)
 
     def get_verified(self, key: str, sha256: str) -> bytes:
         """The bytes under a key, or ArtifactDamaged where they are missing or others."""
@@ -67,8 +74,11 @@ class Store:
 
     def put(self, key: str, content: bytes, content_type: str = "application/json") -> None:
         """Write bytes, over whatever was there."""
+        timeout = QUICK_READ_TIMEOUT
+        while timeout < QUICK_READ_TIMEOUT + len(content) // BYTES_A_SECOND:
+            timeout *= 2  # in steps, because each makes a client
         self._call(
-            lambda: self._bulk.put_object(
+            lambda: self._client(timeout).put_object(
                 Bucket=self.settings.bucket,
                 Key=self._full(key),
                 Body=content,
@@ -98,17 +108,26 @@ class Store:
 
     @cached_property
     def conditional(self) -> bool:
-        """Whether the server enforces conditional puts: asked once, with a throwaway key."""
-        key = probe_key(secrets.token_hex(8))
+        """Whether the server enforces conditional puts: asked once, with a throwaway key.
+
+        StoreRefused where it forbids the probe: to go on with a lock then, beside others who rely
+        on the condition, could let two writers win.
+        """
+        key = probe_key(self.settings.tenant, secrets.token_hex(8))
         try:
             self.put_conditionally(key, b"1")
             enforced = not self.put_conditionally(key, b"2")
         except StoreRefused as refusal:
-            # Some servers answer "not implemented"; a true refusal shows at the next call.
-            if refusal.details.get("status") not in (400, 501):
-                raise
-            return False
-        self.delete(key)
+            # Some servers answer "not implemented".
+            if refusal.details.get("status") in (400, 501):
+                return False
+            raise StoreRefused(
+                f"{refusal.message} It forbade the probe {key}: docs/security.md says who needs "
+                "what.",
+                **refusal.details,
+            ) from None
+        with suppress(StoreRefused):  # a byte too many is no reason to stop
+            self.delete(key)
         return enforced
 
     def exists(self, key: str) -> bool:
@@ -144,9 +163,10 @@ class Store:
                     )
                 )
 
-    def _get(self, client: S3Client, key: str) -> bytes | None:
+    def _get(self, client: Callable[[], S3Client], key: str) -> bytes | None:
         def read() -> bytes:
-            answer = client.get_object(Bucket=self.settings.bucket, Key=self._full(key))
+            # Made in here: a profile that is not there fails as the client is made.
+            answer = client().get_object(Bucket=self.settings.bucket, Key=self._full(key))
             return answer["Body"].read()
 
         try:
@@ -183,24 +203,29 @@ class Store:
     def _refusal(self, response: Any, code: str) -> ServiceError:
         status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         where = self.settings.store_address
-        if status >= 500 or code in ("SlowDown", "RequestTimeout"):
+        if (status >= 500 and status != 501) or code in ("SlowDown", "RequestTimeout"):
             return StoreUnreachable(f"The store at {where} is out of order (HTTP {status}).")
         if code == "NoSuchBucket":
             return StoreRefused(f"The store at {where}: there is no such bucket. Make it first.")
         return StoreRefused(
             f"The store at {where} refused (HTTP {status}, {code}). "
-            "Check the AWS credentials and the bucket's policy.",
+            "Check the AWS credentials and the bucket's policy; without s3:ListBucket, AWS refuses "
+            "to say that a key is absent.",
             status=status,
         )
 
     def _failure(self, error: Exception) -> ServiceError:
-        from botocore.exceptions import NoCredentialsError, PartialCredentialsError
+        from botocore.exceptions import (
+            NoCredentialsError,
+            PartialCredentialsError,
+            ProfileNotFound,
+        )
 
         where = self.settings.store_address
-        if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
+        if isinstance(error, (NoCredentialsError, PartialCredentialsError, ProfileNotFound)):
             return StoreRefused(
                 f"There are no AWS credentials for the store at {where}. "
-                "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile."
+                "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or an AWS_PROFILE that exists."
             )
         # The library's own message may hold a URL with credentials; its class says enough.
         return StoreUnreachable(
@@ -208,11 +233,11 @@ class Store:
             "Check MEDGEMMA_S3_ENDPOINT_URL and that the server runs."
         )
 
-    @cached_property
+    @property
     def _quick(self) -> S3Client:
         return self._client(QUICK_READ_TIMEOUT)
 
-    @cached_property
+    @property
     def _bulk(self) -> S3Client:
         return self._client(BULK_READ_TIMEOUT)
 
@@ -223,7 +248,14 @@ class Store:
         return boto3.session.Session(region_name=self.settings.s3_region)
 
     def _client(self, read_timeout: float) -> S3Client:
+        with self._making:  # a session is not made for threads, a client is
+            if read_timeout not in self._clients:
+                self._clients[read_timeout] = self._make_client(read_timeout)
+            return self._clients[read_timeout]
+
+    def _make_client(self, read_timeout: float) -> S3Client:
         from botocore.config import Config
+        from botocore.handlers import add_expect_header
 
         config = Config(
             signature_version="s3v4",
@@ -238,6 +270,8 @@ class Store:
         client: S3Client = self._session.client(
             "s3", endpoint_url=self.settings.s3_endpoint_url, config=config
         )
+        # It waits a second for a word before each body: with it a silent server takes 6 s to tell.
+        client.meta.events.unregister("before-call.s3", add_expect_header)
         return client
 
 

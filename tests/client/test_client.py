@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from medgemma_client.client import Client
 from medgemma_client.job import Job
 from medgemma_tasks.errors import (
+    ArtifactDamaged,
     BrokerUnreachable,
     EmptyPrompt,
     FileUnreadable,
@@ -24,12 +26,13 @@ from medgemma_tasks.errors import (
     NotAnImage,
     SequenceTooLong,
     StoreUnreachable,
+    TokenOutOfRange,
 )
-from medgemma_tasks.layout import job_prefix, request_key
+from medgemma_tasks.layout import input_key, job_prefix, request_key
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import ImagePart, KeywordTarget, State, TextPart, TokenTarget
-from tests.parts import OTHER_JOB, picture
+from tests.parts import OTHER_JOB, picture, record_of
 
 Run = Callable[[Job], None]
 
@@ -87,7 +90,7 @@ def test_a_file_is_read(client: Client, tmp_path: Path) -> None:
         ({"keyword": "x", "token": 3}, InvalidRequest),
         ({"keyword": " "}, InvalidRequest),
         ({"keyword": "x", "occurrence": 0}, InvalidRequest),
-        ({"token": -1}, InvalidRequest),
+        ({"token": -1}, TokenOutOfRange),
         ({"max_new_tokens": 0}, InvalidRequest),
         ({"max_new_tokens": 513}, InvalidRequest),
         ({"images": [picture(grey=grey) for grey in range(40)]}, SequenceTooLong),
@@ -158,6 +161,54 @@ def test_a_failed_job_is_archived_and_published_again(
     assert len(ledger.store.keys(job_prefix("local", job.id) + "history/")) == 1
     assert not live.cancelled(job.id)
     assert live.start_attempt(job.id) == 1
+
+
+def test_a_result_that_came_while_another_client_resubmitted_is_not_put_away(
+    client: Client,
+    ledger: Ledger,
+    run: Run,
+    published: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two clients see the failed mark; the first one's job succeeds before the second archives."""
+    job = client.submit(picture(), "What?")
+    ledger.commit(record_of(job.id, State.FAILED))
+    reached: list[str] = []
+    holding = LiveState.holding
+
+    def first_one_is_quicker(live: LiveState, name: str) -> AbstractContextManager[None]:
+        if not reached:
+            reached.append(name)
+            client.submit(picture(), "What?")  # the first client, all of it
+            run(job)
+            assert job.status().state is State.SUCCEEDED
+        return holding(live, name)
+
+    monkeypatch.setattr(LiveState, "holding", first_one_is_quicker)
+    client.submit(picture(), "What?")
+    assert job.status().state is State.SUCCEEDED
+    assert published == [job.id] * 2  # the first question, and one resubmission
+
+
+@pytest.mark.parametrize("force", [True, False])
+@pytest.mark.parametrize("content", [None, b"damaged"])
+def test_an_input_that_was_lost_or_damaged_is_uploaded_again_as_its_error_advises(
+    client: Client, ledger: Ledger, run: Run, content: bytes | None, force: bool
+) -> None:
+    job = client.submit(picture(), "What?")
+    request = ledger.request(job.id)
+    assert request is not None
+    key = input_key("local", request.images[0].name)
+    if content is None:
+        ledger.store.delete(key)
+    else:
+        ledger.store.put(key, content)
+    run(job)
+    with pytest.raises(ArtifactDamaged, match="submit it"):
+        job.result()
+    again = client.submit(picture(), "What?", force=force)
+    run(again)
+    assert again.status().state is State.SUCCEEDED
 
 
 def test_force_makes_another_job(client: Client, published: list[str]) -> None:

@@ -111,6 +111,28 @@ def test_cancelling_writes_the_mark_and_tells_the_worker(job: Job, live: LiveSta
     assert not job.cancel()
 
 
+def test_a_worker_that_writes_the_cancelled_mark_first_cancels_it_too(
+    job: Job, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancel = LiveState.cancel
+
+    def heard_at_once(live: LiveState, job_id: str) -> None:
+        cancel(live, job_id)
+        run(job)
+
+    monkeypatch.setattr(LiveState, "cancel", heard_at_once)
+    assert job.cancel()
+    assert job.status().state is State.CANCELLED
+
+
+def test_a_job_that_succeeds_while_it_is_cancelled_is_not_cancelled(
+    job: Job, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LiveState, "cancel", lambda live, job_id: run(job))
+    assert not job.cancel()
+    assert job.result().answer == ANSWER
+
+
 def test_a_job_that_ended_cannot_be_cancelled(job: Job, run: Run) -> None:
     run(job)
     assert not job.cancel()

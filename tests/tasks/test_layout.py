@@ -22,7 +22,7 @@ def test_every_key_of_a_job_lies_under_its_prefix(tenant: str, job: str) -> None
         layout.request_key(tenant, job),
         layout.result_key(tenant, job),
         layout.artifact_key(tenant, job, "1-ab", "overlay-0.png"),
-        layout.history_key(tenant, job, 3),
+        layout.history_key(tenant, job, "20261122T120000-0123456789abcdef"),
     ]
     assert all(key.startswith(prefix) for key in keys)
     assert len(set(keys)) == 4
@@ -45,7 +45,9 @@ def test_no_part_of_a_key_walks_out_of_its_place(bad: str) -> None:
         lambda: layout.input_key("local", bad),
         lambda: layout.artifact_key("local", JOB, bad, "x.png"),
         lambda: layout.artifact_key("local", JOB, "1-ab", bad),
-        lambda: layout.probe_key(bad),
+        lambda: layout.history_key("local", JOB, bad),
+        lambda: layout.probe_key("local", bad),
+        lambda: layout.probe_key(bad, "ab"),
     ):
         if bad in ("..", "a/b", "") or not isinstance(bad, str):
             with pytest.raises(InvalidRequest):

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest, StoreUnreachable
-from medgemma_tasks.layout import request_key, result_key
+from medgemma_tasks.layout import input_key, request_key, result_key
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.models import State
 from tests.parts import JOB, picture, record_of, reference, request_for
@@ -64,6 +64,24 @@ def test_an_upload_that_broke_off_is_done_again(
     assert ledger.input(ref.name) == png()
 
 
+@pytest.mark.parametrize("lost", ["png", "json"])
+def test_an_input_that_vanished_in_part_is_uploaded_again(ledger: Ledger, lost: str) -> None:
+    ref = reference(picture())
+    ledger.put_input(ref, png())
+    ledger.store.delete(input_key("local", ref.name, lost))
+    ledger.put_input(ref, png())
+    assert ledger.store.exists(input_key("local", ref.name, "json"))
+    assert ledger.input(ref.name) == png()
+
+
+def test_a_damaged_input_is_uploaded_anew_where_that_is_asked_for(ledger: Ledger) -> None:
+    ref = reference(picture())
+    ledger.put_input(ref, png())
+    ledger.store.put(input_key("local", ref.name), b"damaged")
+    ledger.put_input(ref, png(), anew=True)
+    assert ledger.input(ref.name) == png()
+
+
 def test_artifacts_lie_under_their_attempt_and_are_checked(ledger: Ledger) -> None:
     artifacts = ledger.put_artifacts(JOB, "1-ab", FILES)
     assert artifacts["relevancy.npz"].key == "1-ab/relevancy.npz"
@@ -71,6 +89,22 @@ def test_artifacts_lie_under_their_attempt_and_are_checked(ledger: Ledger) -> No
     ledger.store.put(f"local/jobs/{JOB}/1-ab/map-0.png", b"another")
     with pytest.raises(ArtifactDamaged):
         ledger.artifact(JOB, artifacts["map-0.png"])
+
+
+def test_artifacts_that_cannot_all_be_written_leave_none(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = ledger.store.put
+
+    def failing(key: str, content: bytes, content_type: str = "application/json") -> None:
+        if key.endswith("map-0.png"):
+            raise StoreUnreachable("away")
+        put(key, content, content_type)
+
+    monkeypatch.setattr(ledger.store, "put", failing)
+    with pytest.raises(StoreUnreachable, match="away"):
+        ledger.put_artifacts(JOB, "1-ab", FILES)
+    assert ledger.store.keys(f"local/jobs/{JOB}/") == []
 
 
 def test_only_the_losers_artifacts_are_discarded(ledger: Ledger) -> None:
@@ -91,15 +125,44 @@ def test_the_first_commit_stands(ledger: Ledger) -> None:
 
 
 def test_archived_marks_are_kept_and_the_job_is_open_again(ledger: Ledger) -> None:
-    assert not ledger.archive(JOB)
-    for attempt in (1, 2):
-        assert ledger.commit(record_of(state=State.FAILED, attempt=attempt))
-        assert ledger.archive(JOB)
+    marks = [record_of(state=State.FAILED, attempt=attempt) for attempt in (1, 2)]
+    assert not ledger.archive(marks[0])
+    for mark in marks:
+        assert ledger.commit(mark)
+        assert ledger.archive(mark)
     assert ledger.record(JOB) is None
-    assert ledger.store.keys(f"local/jobs/{JOB}/history/") == [
-        f"local/jobs/{JOB}/history/0001.json",
-        f"local/jobs/{JOB}/history/0002.json",
-    ]
+    keys = ledger.store.keys(f"local/jobs/{JOB}/history/")
+    assert {ledger.store.get(key) for key in keys} == {
+        mark.model_dump_json().encode() for mark in marks
+    }
+    assert all(key.rpartition("/")[2].startswith("20261122T120000-") for key in keys)
+
+
+def test_archiving_that_broke_off_is_done_again_without_a_second_entry(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = record_of(state=State.FAILED)
+    ledger.commit(mark)
+
+    def away(*keys: str) -> None:
+        raise StoreUnreachable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger.store, "delete", away)
+        with pytest.raises(StoreUnreachable):
+            ledger.archive(mark)
+    assert ledger.archive(mark)
+    assert len(ledger.store.keys(f"local/jobs/{JOB}/history/")) == 1
+
+
+def test_no_mark_is_archived_that_succeeded_or_is_not_the_one_that_was_seen(
+    ledger: Ledger,
+) -> None:
+    done = record_of(state=State.SUCCEEDED)
+    ledger.commit(done)
+    assert not ledger.archive(done)
+    assert not ledger.archive(record_of(state=State.FAILED))
+    assert ledger.record(JOB) == done
 
 
 def test_models_are_published_and_listed(ledger: Ledger) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import threading
 import time
 
 import fakeredis
 import pytest
 
 from medgemma_tasks.errors import BrokerUnreachable, InvalidRequest
-from medgemma_tasks.live import LiveState
+from medgemma_tasks.live import QUEUED_TTL, LiveState
 from medgemma_tasks.models import Live, Stage
 from medgemma_tasks.settings import Settings
 from tests.parts import JOB, OTHER_JOB
@@ -39,6 +40,35 @@ def test_a_queued_or_running_job_is_under_way(live: LiveState) -> None:
     assert live.under_way(JOB)
     live.report(OTHER_JOB, RUNNING)
     assert live.under_way(OTHER_JOB)
+
+
+def test_a_job_that_tells_nothing_more_is_soon_no_longer_under_way(
+    live: LiveState, redis_fake: fakeredis.FakeRedis
+) -> None:
+    """Its worker may be gone and its message lost; what it reports again counts again."""
+    live.report(JOB, RUNNING)
+    ttl = redis_fake.ttl(f"medgemma:live:local:{JOB}")
+    assert live.settings.hard_time_limit < ttl <= QUEUED_TTL
+    long = LiveState(live.settings.model_copy(update={"hard_time_limit": 7200}), None, redis_fake)
+    long.report(JOB, RUNNING)
+    assert redis_fake.ttl(f"medgemma:live:local:{JOB}") > QUEUED_TTL
+
+
+def test_one_at_a_time_holds_a_lock(live: LiveState) -> None:
+    told: list[str] = []
+
+    def hold() -> None:
+        with live.holding("mark"):
+            told.append("second")
+
+    thread = threading.Thread(target=hold)
+    with live.holding("mark"):
+        thread.start()
+        time.sleep(0.1)
+        told.append("first")
+    thread.join()
+    assert told == ["first", "second"]
+    assert live.lock("mark", "another", 30)
 
 
 def test_forgetting_forgets_all_of_one_job(

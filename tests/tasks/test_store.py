@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import time
+from typing import Any
 
 import pytest
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError
 
 from medgemma_tasks.errors import ArtifactDamaged, StoreRefused, StoreUnreachable
 from medgemma_tasks.settings import Settings
@@ -49,6 +53,74 @@ def test_the_first_conditional_put_wins(store: Store) -> None:
 def test_the_probe_leaves_nothing_behind(store: Store) -> None:
     assert store.conditional
     assert store.keys("") == []
+
+
+def refusing(store: Store, monkeypatch: pytest.MonkeyPatch, operation: str, status: int) -> None:
+    """Make the server answer one operation so."""
+    make_call = BaseClient._make_api_call  # type: ignore[attr-defined]
+
+    def call(client: BaseClient, name: str, options: dict[str, Any]) -> Any:
+        if name == operation:
+            answer = {"Error": {"Code": "X"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+            raise ClientError(answer, name)  # type: ignore[arg-type]
+        return make_call(client, name, options)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", call)
+
+
+def test_the_probe_lies_where_its_writer_may_write(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing(store, monkeypatch, "DeleteObject", 403)
+    assert store.conditional  # a probe that stays is no reason to stop
+    (key,) = store.keys("")
+    assert key.startswith("local/probe/")
+
+
+def test_a_probe_that_is_forbidden_is_a_refusal_until_it_is_not(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        refusing(store, patch, "PutObject", 403)
+        with pytest.raises(StoreRefused, match=r"local/probe/.*security"):
+            _ = store.conditional
+    assert store.conditional
+
+
+def test_a_server_that_does_not_know_conditions_has_none(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing(store, monkeypatch, "PutObject", 501)
+    assert not store.conditional
+
+
+def test_a_put_may_take_longer_the_more_bytes_it_has(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+    client = store._client
+
+    def noted(seconds: float) -> Any:
+        given.append(seconds)
+        return client(seconds)
+
+    monkeypatch.setattr(store, "_client", noted)
+    for size in (10, 900_000, 1_000_000, 20_000_000):
+        store.put("x", b"1" * size)
+    assert given == [2.0, 2.0, 4.0, 32.0]
+
+
+def test_a_store_that_takes_a_put_and_never_answers_is_given_up_soon(settings: Settings) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        store = Store(Settings(store_url="s3://bucket", s3_endpoint_url=endpoint))
+        _ = store._quick  # the first client of a process takes a while to make
+        start = time.monotonic()
+        with pytest.raises(StoreUnreachable):
+            store.put("key", b"1" * 100_000)
+        assert time.monotonic() - start < LONGEST
 
 
 def test_bytes_with_the_named_hash_are_handed_out(store: Store) -> None:

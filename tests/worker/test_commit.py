@@ -4,7 +4,12 @@ import itertools
 
 import pytest
 
-from medgemma_tasks.errors import BrokerUnreachable, KeywordNotInAnswer, StoreUnreachable
+from medgemma_tasks.errors import (
+    BrokerUnreachable,
+    KeywordNotInAnswer,
+    StoreRefused,
+    StoreUnreachable,
+)
 from medgemma_tasks.layout import job_prefix
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
@@ -111,12 +116,13 @@ def test_no_mark_is_written_when_an_artifact_is_not(
     assert not ledger.finished(JOB)
 
 
-def test_patience_waits_for_what_comes_back() -> None:
+@pytest.mark.parametrize("trouble", [StoreUnreachable("away"), StoreRefused("no")])
+def test_patience_waits_for_what_comes_back(trouble: Exception) -> None:
     calls = itertools.count()
 
     def action() -> str:
         if next(calls) < 2:
-            raise StoreUnreachable("away")
+            raise trouble
         return "done"
 
     assert patiently(action) == "done"

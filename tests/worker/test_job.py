@@ -11,6 +11,7 @@ from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import ExplanationRecord, ExplanationRequest, State
 from medgemma_tasks.settings import Settings
+from medgemma_worker.commit import patiently
 from medgemma_worker.job import JobRunner
 from tests.parts import JOB, picture, record_of, request_for
 from tests.stub_engine import ANSWER, StubEngine
@@ -110,18 +111,15 @@ def test_what_the_engine_raises_ends_in_the_record(
     assert outcome(ledger, job) == (State.FAILED, code)
 
 
-@pytest.mark.parametrize(
-    ("trouble", "next_attempt"), [(StoreUnreachable("away"), 1), (StoreRefused("no"), 2)]
-)
+@pytest.mark.parametrize("trouble", [StoreUnreachable("away"), StoreRefused("no")])
 def test_trouble_with_the_store_leaves_the_job_open(
     runner: JobRunner,
     ledger: Ledger,
     live: LiveState,
     monkeypatch: pytest.MonkeyPatch,
     trouble: Exception,
-    next_attempt: int,
 ) -> None:
-    """An attempt that ended because the store was away does not count."""
+    """An attempt that ended because the store was away, or its keys were changed, counts not."""
     job = submitted(ledger, request_for())
 
     def away(name: str) -> bytes:
@@ -131,4 +129,23 @@ def test_trouble_with_the_store_leaves_the_job_open(
     with pytest.raises(type(trouble)):
         runner.run(job)
     assert ledger.store.get(result_key("local", job)) is None
-    assert live.start_attempt(job) == next_attempt
+    assert live.start_attempt(job) == 1
+
+
+def test_a_store_that_refuses_for_a_while_costs_no_job(
+    runner: JobRunner, ledger: Ledger, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys are rotated, a policy is wrong for ten seconds: nothing died, so nothing is lost."""
+    job = submitted(ledger, request_for())
+
+    def refuse(*_: object) -> None:
+        raise StoreRefused("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "put_artifacts", refuse)
+        patch.setattr(patiently, "__defaults__", (0.0,))
+        for _ in range(settings.max_attempts):
+            with pytest.raises(StoreRefused):
+                runner.run(job)
+    runner.run(job)
+    assert outcome(ledger, job) == (State.SUCCEEDED, None)

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from celery.exceptions import Reject
+from celery.exceptions import Reject, SoftTimeLimitExceeded
 
-from medgemma_tasks.errors import StoreUnreachable
+from medgemma_tasks.errors import StoreRefused, StoreUnreachable
 from medgemma_tasks.queue import Shard
 from medgemma_worker import process, task
 from tests.parts import JOB, OTHER_JOB
@@ -40,27 +38,14 @@ def runner(monkeypatch: pytest.MonkeyPatch, trouble: dict[str, Exception]) -> Ru
             return runner
 
     monkeypatch.setattr(process, "current", Here)
-    monkeypatch.setattr(task, "PAUSE", 0.0)
     return runner
 
 
-def test_a_message_is_read_as_a_shard() -> None:
-    shard = task.read_shard((MESSAGE,), {})
-    assert shard is not None
-    assert shard.jobs == (JOB, OTHER_JOB)
-
-
-@pytest.mark.parametrize(
-    ("args", "kwargs"),
-    [((), {}), ((MESSAGE, MESSAGE), {}), ((MESSAGE,), {"x": 1}), (("text",), {}), (({},), {})],
-)
-def test_any_other_message_is_dropped_without_a_word_of_it_in_the_log(
-    args: tuple[Any, ...], kwargs: dict[str, Any], caplog: pytest.LogCaptureFixture
-) -> None:
-    assert task.read_shard(args, kwargs) is None
-    assert [record.getMessage() for record in caplog.records] == [
-        "a message that is no shard of jobs was dropped"
-    ]
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    found: list[float] = []
+    monkeypatch.setattr(task.time, "sleep", found.append)
+    return found
 
 
 def test_all_jobs_of_a_shard_run(runner: Runner) -> None:
@@ -68,9 +53,20 @@ def test_all_jobs_of_a_shard_run(runner: Runner) -> None:
     assert runner.ran == [JOB, OTHER_JOB]
 
 
-@pytest.mark.parametrize("error", [StoreUnreachable("away"), ValueError("a defect of ours")])
-def test_a_job_that_must_come_again_brings_its_message_back(
-    runner: Runner, trouble: dict[str, Exception], error: Exception
+@pytest.mark.parametrize(
+    ("error", "pause"),
+    [
+        (StoreUnreachable("away"), task.PAUSE),
+        (ValueError("a defect of ours"), task.PAUSE),
+        (StoreRefused("no"), task.REFUSED_PAUSE),
+    ],
+)
+def test_a_job_that_must_come_again_brings_its_message_back_after_a_pause(
+    runner: Runner,
+    trouble: dict[str, Exception],
+    pauses: list[float],
+    error: Exception,
+    pause: float,
 ) -> None:
     """Its shard-mates run all the same."""
     trouble[JOB] = error
@@ -78,3 +74,16 @@ def test_a_job_that_must_come_again_brings_its_message_back(
         task.run_shard(Shard.model_validate(MESSAGE))
     assert caught.value.requeue
     assert runner.ran == [JOB, OTHER_JOB]
+    assert pauses == [pause]
+
+
+def test_a_limit_that_ends_the_pause_loses_no_job(
+    runner: Runner, trouble: dict[str, Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(seconds: float) -> None:
+        raise SoftTimeLimitExceeded
+
+    monkeypatch.setattr(task.time, "sleep", ended)
+    trouble[JOB] = StoreUnreachable("away")
+    with pytest.raises(Reject):
+        task.run_shard(Shard.model_validate(MESSAGE))

@@ -23,11 +23,12 @@ def make_worker_app(settings: Settings) -> Celery:
 
     from medgemma_tasks.queue import make_app
     from medgemma_worker import process, shutdown, task
+    from medgemma_worker.intake import Intake
     from medgemma_worker.lease import Lease
 
     app, flags = make_app(settings), shutdown.Flags()
     task.register(app, flags)
-    app.steps["consumer"].add(Lease)
+    app.steps["consumer"].update((Intake, Lease))
     shutdown.install(app, flags)
 
     def start(**_: Any) -> None:

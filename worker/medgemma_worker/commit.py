@@ -8,7 +8,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from medgemma_tasks.errors import BrokerUnreachable, MedGemmaError, ServiceError, StoreUnreachable
+from medgemma_tasks.errors import (
+    BrokerUnreachable,
+    MedGemmaError,
+    ServiceError,
+    StoreRefused,
+    StoreUnreachable,
+)
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Artifact, ExplanationRecord, State
@@ -18,6 +24,10 @@ from medgemma_worker.failures import error_record
 from medgemma_worker.timing import Stopwatch
 
 log = logging.getLogger(__name__)
+
+TROUBLE = (StoreUnreachable, StoreRefused, BrokerUnreachable)
+"""Trouble of the parts around us, not of the job: it goes back to the queue, unmarked. A store that
+refuses is among them: its keys are changed, or its policy, and then it takes the job."""
 
 PATIENCE = 60.0
 """Seconds for which a finished job waits for a store that is away, before it is given back to the
@@ -109,12 +119,12 @@ class Committer:
 
 
 def patiently(action: Callable[[], T], patience: float = PATIENCE) -> T:
-    """Run a call again and again while the store or Redis is away; at last its error."""
+    """Run a call again and again while the store or Redis is no help; at last its error."""
     deadline, pause = time.monotonic() + patience, FIRST_PAUSE
     while True:
         try:
             return action()
-        except (StoreUnreachable, BrokerUnreachable) as error:
+        except TROUBLE as error:
             if time.monotonic() + pause > deadline:
                 raise
             log.warning("waiting for a part that is away (%s)", error.code)

@@ -11,8 +11,6 @@ from medgemma_tasks.errors import (
     JobCancelled,
     MedGemmaError,
     ModelMismatch,
-    StoreRefused,
-    StoreUnreachable,
 )
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
@@ -20,16 +18,13 @@ from medgemma_tasks.models import ExplanationRequest, ServedModel, Stage, State
 from medgemma_tasks.settings import Settings
 from medgemma_worker.attempt import Attempt, start_attempt
 from medgemma_worker.cancellation import Progress
-from medgemma_worker.commit import Committer
+from medgemma_worker.commit import TROUBLE, Committer
 from medgemma_worker.engine import Engine, Explained
 from medgemma_worker.failures import as_error, trace
 from medgemma_worker.inputs import fetch_images
 from medgemma_worker.timing import Stopwatch
 
 log = logging.getLogger(__name__)
-
-TROUBLE = (StoreUnreachable, StoreRefused, BrokerUnreachable)
-"""Trouble of the parts around us, not of the job: it goes back to the queue, unmarked."""
 
 
 class JobRunner:
@@ -69,10 +64,8 @@ class JobRunner:
             log.info("job %s: attempt %d", job_id, number)
             commit.success(attempt, self._explain(request, attempt, watch), watch)
             log.info("job %s: succeeded", job_id)
-        except (StoreUnreachable, BrokerUnreachable):
+        except TROUBLE:
             self._give_back(job_id, number)
-            raise
-        except StoreRefused:
             raise
         except Exception as error:  # noqa: BLE001 - every failure ends in the job's record
             self._fail(commit, job_id, error, number, watch)

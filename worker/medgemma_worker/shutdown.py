@@ -68,8 +68,8 @@ def install(app: Celery, flags: Flags) -> None:
 
         def start(self) -> None:
             super().start()
-            if flags.failed:
-                # Not self.exitcode: worker_main() drops that.
+            if flags.failed or self.exitcode:
+                # Set where its event loop crashed, for one; worker_main() would drop it.
                 raise SystemExit(1)
 
     app.Worker = Worker  # type: ignore[misc]

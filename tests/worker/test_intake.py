@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from medgemma_tasks.queue import TASK
+from medgemma_worker.intake import DROPPED, Intake, rewritten
+from tests.parts import JOB, OTHER_JOB
+
+QUEUE = "medgemma.phantom.interactive"
+SHARD = {"schema": 1, "tenant": "local", "jobs": [JOB, OTHER_JOB]}
+ID, TAG = str(uuid.uuid4()), str(uuid.uuid4())
+
+Taken = Callable[[list[bytes] | None], tuple[bytes, bytes] | None]
+
+
+def message(body: object = ([SHARD], {}, {}), tag: str = TAG, **headers: object) -> bytes:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return json.dumps(
+        {
+            "body": base64.b64encode(content).decode(),
+            "content-type": "application/canary",
+            "headers": {"task": TASK, "id": ID, **headers},
+            "properties": {"delivery_tag": tag, "reply_to": "canary", "priority": 9},
+        }
+    ).encode()
+
+
+@pytest.fixture
+def taken() -> Taken:
+    """What the step makes of a reply of Redis."""
+    callbacks: dict[str, Taken] = {}
+    client = SimpleNamespace(set_response_callback=callbacks.__setitem__)
+    consumer = SimpleNamespace(
+        app=SimpleNamespace(
+            conf=SimpleNamespace(task_soft_time_limit=10, task_time_limit=12),
+        ),
+        task_consumer=SimpleNamespace(channel=SimpleNamespace(client=client, sep="\x06\x16")),
+    )
+    Intake(consumer).start(consumer)
+    return callbacks["BRPOP"]
+
+
+def read(item: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(item)
+    found["body"] = json.loads(base64.b64decode(found["body"]))
+    return found
+
+
+def test_a_message_keeps_its_shard_and_its_ids_and_nothing_else() -> None:
+    item = message(shadow="canary", eta="2099-01-01", argsrepr="canary", compression="canary")
+    found = read(rewritten(item, QUEUE, 10, 12))
+    assert found["body"] == [[SHARD], {}, {}]
+    assert (found["headers"]["id"], found["properties"]["delivery_tag"]) == (ID, TAG)
+    assert found["properties"]["delivery_info"] == {"exchange": "", "routing_key": QUEUE}
+    assert "canary" not in json.dumps(found)
+    assert "eta" not in found["headers"]
+
+
+def test_the_limits_are_the_workers_for_each_job() -> None:
+    for jobs, limits in (([JOB], [12, 10]), ([JOB, OTHER_JOB], [22, 20])):
+        item = message(([{**SHARD, "jobs": jobs}], {}, {}), timelimit=[9999, 9999])
+        assert read(rewritten(item, QUEUE, 10, 12))["headers"]["timelimit"] == limits
+
+
+def test_a_shard_that_is_taken_goes_back_to_the_queue_it_came_from(taken: Taken) -> None:
+    for key in (QUEUE, f"{QUEUE}\x06\x163"):
+        answer = taken([key.encode(), message()])
+        assert answer is not None
+        assert answer[0] == key.encode()
+        assert read(answer[1])["properties"]["delivery_info"]["routing_key"] == QUEUE
+
+
+def test_a_call_that_timed_out_brings_nothing(
+    taken: Taken, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert taken(None) is None
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"canary",
+        b"\xff",
+        b"[1]",
+        b"[" * 100_000,
+        b"{}",
+        message(b"canary"),
+        message("canary"),
+        message([[], {}, {}]),
+        message([["canary"], {}, {}]),
+        message([[{}], {}, {}]),
+        message([[SHARD, SHARD], {}, {}]),
+        message([[SHARD], {"canary": 1}, {}]),
+        message([[{**SHARD, "jobs": ["../../canary"]}], {}, {}]),
+        message(task="canary"),
+        message(task=["canary"]),
+        message(id="canary"),
+        message(tag="canary"),
+    ],
+)
+def test_any_other_message_is_dropped_without_a_word_of_it_in_the_log(
+    taken: Taken, wrong: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert taken([QUEUE.encode(), wrong]) is None
+    assert [record.getMessage() for record in caplog.records] == [DROPPED]
+    assert caplog.records[0].exc_info is None
