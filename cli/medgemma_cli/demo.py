@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,12 +53,15 @@ def demo(
 ) -> None:
     """Start Redis, S3 and a worker here, explain one image, and stop them all."""
     from medgemma_cli.embedded import EmbeddedStack
+    from medgemma_client.result import make_folder
 
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
+    # This process ends with the demo, so its environment may lead to the demo's parts alone.
+    for name in os.environ.keys() - without_settings(os.environ).keys():
+        del os.environ[name]
     with ExitStack() as running:
         print("Starting Redis and S3 ...", flush=True)
         stack = running.enter_context(EmbeddedStack())
-        # This process ends with the demo, so its environment may lead to the demo's parts.
         os.environ.update(stack.environment(), MEDGEMMA_MODEL="phantom")
         print("Starting a worker with the phantom model ...", flush=True)
         log = running.enter_context((out / "worker.log").open("w"))
@@ -70,10 +73,19 @@ def demo(
     _tell(record, question, out)
 
 
+def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment less what the user has set for services of their own."""
+    ours = ("MEDGEMMA_", "AWS_")
+    return {name: value for name, value in environment.items() if not name.startswith(ours)}
+
+
 @contextmanager
 def _worker(log: IO[str]) -> Iterator[subprocess.Popen[bytes]]:
+    from medgemma_worker.launcher import tied_to_parent
+
     worker = subprocess.Popen(
-        [sys.executable, "-m", "medgemma_cli", "worker", "--gpus", "cpu"],
+        # Tied, so that it ends even where we are killed.
+        tied_to_parent([sys.executable, "-m", "medgemma_cli", "worker", "--gpus", "cpu"]),
         stdout=log,
         stderr=log,
         start_new_session=True,  # a Ctrl-C reaches us alone, and we stop it in order

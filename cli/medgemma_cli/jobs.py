@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medgemma_tasks.errors import JobNotFinished, WaitTimeout
+
 if TYPE_CHECKING:
     from medgemma_client import Job, Result
     from medgemma_tasks.models import Status
@@ -20,7 +22,9 @@ Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Folder for result.json, pictures, arrays and report.html."),
 ]
-Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait for the result.")]
+Timeout = Annotated[
+    float, typer.Option("--timeout", min=0, metavar="SECONDS", help="How long to wait for it.")
+]
 
 
 def submit(
@@ -34,10 +38,14 @@ def submit(
     ] = None,
     occurrence: Annotated[int, typer.Option(help="Which occurrence of the keyword, from 1.")] = 1,
     token: Annotated[
-        int | None, typer.Option(help="Explain the token at this position of the sequence.")
+        int | None,
+        typer.Option(help="Explain the token at this position of the whole sequence, from 0."),
     ] = None,
     system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Most tokens of the answer.")] = 300,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(help="Most tokens of the answer; 300, or fewer if the workers say so."),
+    ] = None,
     pad: Annotated[
         bool, typer.Option("--pad/--no-pad", help="Pad images to a square first.")
     ] = True,
@@ -50,6 +58,7 @@ def submit(
     """Ask about images and explain the answer (all of it, or a keyword, or a token)."""
     from medgemma_client import Client
 
+    _check_folder(out)
     job = Client().submit(
         list(images),
         prompt,
@@ -64,8 +73,9 @@ def submit(
     if not wait:
         _print_status(job.status(), as_json)
         return
-    if not as_json and not sys.stdout.isatty():
-        print(f"job {job.id}", flush=True)
+    if not as_json:
+        # Whatever happens to the terminal now, the job can be found again.
+        print(f"job {job.id}", file=sys.stderr, flush=True)
     _finish(job, out, timeout, as_json)
 
 
@@ -80,6 +90,7 @@ def fetch(job_id: JobId, out: Out = None, timeout: Timeout = 0.0, as_json: Json 
     """Print a job's answer, and save its result with --out."""
     from medgemma_client import Client
 
+    _check_folder(out)
     _finish(Client().job(job_id), out, timeout, as_json)
 
 
@@ -92,12 +103,27 @@ def cancel(job_id: JobId, as_json: Json = False) -> None:
     _print_status(job.status(), as_json)
 
 
+def _check_folder(out: Path | None) -> None:
+    """Before a job that may take minutes, not after it."""
+    if out is not None:
+        from medgemma_client.result import make_folder
+
+        make_folder(out)
+
+
 def _finish(job: Job, out: Path | None, timeout: float, as_json: bool) -> None:
-    result = (
-        job.wait(timeout=timeout, progress=False if as_json else None)
-        if timeout
-        else (job.result())
-    )
+    goes_on = f"goes on: medgemma-explainer fetch {job.id} --timeout 600"
+    try:
+        if timeout:
+            result = job.wait(timeout=timeout, progress=False if as_json else None)
+        else:
+            result = job.result()
+    except (JobNotFinished, WaitTimeout) as error:
+        raise type(error)(f"Job {job.id} has not ended yet. It {goes_on}", job_id=job.id) from None
+    except KeyboardInterrupt:
+        if not as_json:
+            print(f"The job {goes_on}", file=sys.stderr)
+        raise
     if out is not None:
         result.save(out)
     if as_json:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
-from typing import Annotated
+import textwrap
+from typing import Annotated, NoReturn
 
 import typer
 
-from medgemma_cli import demo, jobs
+from medgemma_cli import demo, evaluate, jobs
 from medgemma_cli import worker as worker_command
-from medgemma_tasks.errors import MedGemmaError
+from medgemma_tasks.errors import InternalError, InvalidRequest, MedGemmaError
+
+WRONG_USAGE = 2
+"""The exit status that Typer gives."""
 
 app = typer.Typer(
     name="medgemma-explainer",
@@ -26,6 +32,7 @@ app.command("submit")(jobs.submit)
 app.command("status")(jobs.status)
 app.command("fetch")(jobs.fetch)
 app.command("cancel")(jobs.cancel)
+app.command("evaluate")(evaluate.evaluate)
 
 
 def _version(wanted: bool) -> None:
@@ -46,14 +53,48 @@ def main(
 
 
 def run() -> None:
-    """Entry point: exit status 0, 1 for an error of ours, 2 for wrong usage, 130 on Ctrl-C."""
+    """Entry point. Exit status 0; 1 for an error that was foreseen, 2 for wrong usage, 70 for a
+    defect of ours, 130 on Ctrl-C. MEDGEMMA_DEBUG shows the trace of what nobody foresaw."""
+    debug = "MEDGEMMA_DEBUG" in os.environ  # now, since the demo clears such variables
     try:
         app()
     except MedGemmaError as error:
-        if "--json" in sys.argv:
-            print(json.dumps({"error": {"code": error.code, "message": error.message}}))
-        else:
-            print(f"{error.message} [{error.code}]", file=sys.stderr)
-        sys.exit(1)
+        _end(1, error.code, error.message)
+    except SystemExit as end:
+        if end.code == WRONG_USAGE and _for_machines():
+            _end(WRONG_USAGE, InvalidRequest.code, "Wrong usage; standard error says what.")
+        raise
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        # Neither text nor path of the error: they may hold a patient's name.
+        if isinstance(error, OSError):
+            _end(1, MedGemmaError.code, f"{error.strerror or type(error).__name__}.")
+        _end(
+            os.EX_SOFTWARE,
+            InternalError.code,
+            f"A defect of ours ({type(error).__name__}); MEDGEMMA_DEBUG=1 shows where.",
+        )
+
+
+def _end(status: int, code: str, message: str) -> NoReturn:
+    if _for_machines():
+        print(json.dumps({"error": {"code": code, "message": message}}))
+    else:
+        print(_folded(f"{message} [{code}]"), file=sys.stderr)
+    sys.exit(status)
+
+
+def _folded(line: str) -> str:
+    """For eyes, lines that break between words; in a pipe or a log it stays one line."""
+    if not sys.stderr.isatty():
+        return line
+    width = shutil.get_terminal_size().columns
+    # What is to be copied, a command or an address, is not hyphenated.
+    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+
+
+def _for_machines() -> bool:
+    return "--json" in sys.argv

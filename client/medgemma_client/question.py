@@ -3,11 +3,12 @@ here, before anything is written."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+import operator
+from contextlib import suppress
+from typing import SupportsIndex
 
-from pydantic import BaseModel, ValidationError
-
-from medgemma_tasks.errors import EmptyPrompt, InvalidRequest, SequenceTooLong
+from medgemma_tasks.errors import EmptyPrompt, InvalidRequest, SequenceTooLong, TokenOutOfRange
+from medgemma_tasks.making import make
 from medgemma_tasks.models import (
     AnswerTarget,
     ImagePart,
@@ -19,14 +20,16 @@ from medgemma_tasks.models import (
     TokenTarget,
 )
 
-M = TypeVar("M", bound=BaseModel)
-
 
 def make_messages(prompt: str, system: str | None, images: int) -> tuple[Message, ...]:
     """One turn: the images, then the prompt; before it the system text, if there is one.
 
-    Raises EmptyPrompt where the prompt is nothing but white space.
+    Raises EmptyPrompt where the prompt is nothing but white space, and InvalidRequest where a text
+    is none.
     """
+    _check_text("prompt", prompt)
+    if system is not None:
+        _check_text("system text", system)
     if not prompt.strip():
         raise EmptyPrompt("The prompt is empty; ask something about the image.")
     pictures = tuple(ImagePart(image=index) for index in range(images))
@@ -50,17 +53,14 @@ def make_target(
 ) -> Target:
     """What to explain: a keyword, a token, any target, or (none of them) the whole answer.
 
-    Raises InvalidRequest where more than one is given, or one that cannot be.
+    Raises InvalidRequest where more than one is given, or one that cannot be, and TokenOutOfRange
+    for a position that nothing predicts.
     """
     if sum(given is not None for given in (keyword, token, target)) > 1:
         raise InvalidRequest("Give one of keyword, token and target, not several.")
-    if target is not None:
-        return target
-    if token is not None:
-        if token < 0:
-            raise InvalidRequest(f"A token's position counts from 0; {token} is below that.")
-        return make(TokenTarget, "token", position=token)
+    occurrence = _whole("occurrence", occurrence)
     if keyword is not None:
+        _check_text("keyword", keyword)
         if not keyword.strip():
             raise InvalidRequest("The keyword is empty; leave it out to explain the whole answer.")
         return make(
@@ -70,7 +70,22 @@ def make_target(
             occurrence=occurrence,
             whole_word=whole_word,
         )
-    return AnswerTarget()
+    if occurrence != 1:
+        raise InvalidRequest("occurrence says which one of a keyword; give the keyword too.")
+    if token is not None:
+        target = make(TokenTarget, "token", position=_whole("token", token))
+    if target is None:
+        return AnswerTarget()
+    if not isinstance(target, AnswerTarget | KeywordTarget | TokenTarget):
+        raise InvalidRequest("target is none of AnswerTarget, KeywordTarget and TokenTarget.")
+    if isinstance(target, TokenTarget) and target.position < 1:
+        raise TokenOutOfRange(
+            f"Token {target.position} cannot be explained: positions count from 0, and nothing "
+            "comes before the first one that could predict it. Give 1 or more.",
+            position=target.position,
+            first=1,
+        )
+    return target
 
 
 def make_options(
@@ -82,7 +97,10 @@ def make_options(
     images alone leave no room in the model's context.
     """
     limit = min(served.max_new_tokens, 4096)
-    wanted = min(Options().max_new_tokens, limit) if max_new_tokens is None else max_new_tokens
+    if max_new_tokens is None:
+        wanted = min(Options().max_new_tokens, limit)
+    else:
+        wanted = _whole("max_new_tokens", max_new_tokens)
     if not 1 <= wanted <= limit:
         raise InvalidRequest(
             f"max_new_tokens is {wanted}; the workers of {served.name} take 1 to {limit}."
@@ -95,16 +113,17 @@ def make_options(
             needed=taken,
             limit=served.max_context_tokens,
         )
-    return Options(max_new_tokens=wanted, pad_to_square=pad_to_square)
+    return make(Options, "request", max_new_tokens=wanted, pad_to_square=pad_to_square)
 
 
-def make(kind: type[M], what: str, /, **fields: object) -> M:
-    """A model, or InvalidRequest that says which field was wrong and quotes none of it."""
-    try:
-        return kind.model_validate(fields)
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-            for fault in error.errors(include_input=False, include_url=False)
-        )
-        raise InvalidRequest(f"The {what} cannot be used. {faults}.") from None
+def _check_text(what: str, text: object) -> None:
+    if not isinstance(text, str):
+        raise InvalidRequest(f"The {what} is no text but {type(text).__name__}.")
+
+
+def _whole(what: str, number: object) -> int:
+    """A whole number, NumPy's included. True is 1 for Python, but nobody means that."""
+    if isinstance(number, SupportsIndex) and not isinstance(number, bool):
+        with suppress(TypeError):  # an array has an index only where it is one number
+            return operator.index(number)
+    raise InvalidRequest(f"{what} must be a whole number, not {type(number).__name__}.")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest
+from medgemma_tasks.errors import ArtifactDamaged, FileUnwritable, InvalidRequest
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.models import ExplanationRecord, ExplanationRequest, ImageMap
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from medgemma_tasks.explanation import ExplanationResult
 
 ARRAYS = "relevancy.npz"
+RECORD = "result.json"
+_PICTURE = re.compile(r"(heatmap|overlay)-\d+\.png")
 
 
 class Result:
@@ -99,22 +104,29 @@ class Result:
         return self._ledger.artifact(self.job_id, self.record.artifacts[name])
 
     def report(self, path: str | os.PathLike[str]) -> Path:
-        """Write the report, one self-contained HTML page."""
-        return _write(Path(path), self._report().encode())
+        """Write the report, one self-contained HTML page. Raises FileUnwritable."""
+        page = self._report().encode()
+        with _writing():
+            return _write(Path(path), page)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write result.json, relevancy.npz, heatmap-k.png, overlay-k.png and report.html.
 
-        Everything is fetched and checked first, and each file appears whole or not at all.
+        Everything is fetched and checked first, and each file appears whole or not at all. Pictures
+        that an earlier job left in the folder are removed. Raises FileUnwritable.
         """
         files = {name: self.artifact(name) for name in self.record.artifacts}
         files["report.html"] = self._report().encode()
-        # Last, as in the store: where it lies, the rest lies too.
-        files["result.json"] = self.record.model_dump_json(indent=2).encode()
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            _write(target / name, content)
+        target = make_folder(folder)
+        with _writing():
+            # First away and last written, as in the store: where it lies, the rest lies too.
+            (target / RECORD).unlink(missing_ok=True)
+            for path in target.iterdir():
+                if _PICTURE.fullmatch(path.name) and path.name not in files:
+                    path.unlink()
+            files[RECORD] = self.record.model_dump_json(indent=2).encode()
+            for name, content in files.items():
+                _write(target / name, content)
         return target
 
     def _report(self) -> str:
@@ -129,6 +141,27 @@ class Result:
                 f"There is no image {index}; the job has {len(self.record.images)}, from 0."
             )
         return self.record.images[index]
+
+
+def make_folder(folder: str | os.PathLike[str]) -> Path:
+    """Make a folder and try whether it can be written. Raises FileUnwritable."""
+    with _writing():
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=target).close()  # permissions do not tell: root, read-only disks
+    return target
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        # No path: its name may be a patient's.
+        why = error.strerror or type(error).__name__
+        raise FileUnwritable(
+            f"The result cannot be written there ({why}); choose another place."
+        ) from None
 
 
 def _picture(content: bytes) -> Image:

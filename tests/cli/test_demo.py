@@ -2,28 +2,55 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
+import pytest
 from PIL import Image
 
+from medgemma_cli.demo import without_settings
 from medgemma_tasks.models import ExplanationRecord
+
+WORDS = ("medgemma", "redis-server", "rclone")
 
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "medgemma_cli", "demo", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    """Run the demo to its end, and see that nothing of what it started lives on."""
+    command = [sys.executable, "-m", "medgemma_cli", "demo", *arguments]
+    pipe = subprocess.PIPE
+    started: set[psutil.Process] = set()
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as running:
+        while running.poll() is None:
+            started.update(psutil.Process(running.pid).children(recursive=True))
+            time.sleep(0.05)
+        stdout, stderr = running.communicate()
+    assert len(started) >= 4, stderr  # Redis, S3, the supervisor and its worker
+    assert not [process for process in started if process.is_running()]
+    return subprocess.CompletedProcess(command, running.returncode, stdout, stderr)
 
 
-def test_the_demo_explains_a_phantom_and_stops_all_it_started(tmp_path: Path) -> None:
-    before = {process.pid for process in psutil.process_iter()}
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of somebody who has a service of their own."""
+    for name, value in {
+        "MEDGEMMA_ENGINE": "no.such.module:load",
+        "MEDGEMMA_MODEL_PATH": "/nowhere",
+        "MEDGEMMA_TENANT": "theirs",
+        "MEDGEMMA_MAX_ATTEMPTS": "wrong",
+        "AWS_PROFILE": "nobody-has-this",
+        "AWS_CONFIG_FILE": "/nowhere",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_the_demo_explains_a_phantom_and_stops_all_it_started(
+    tmp_path: Path, elsewhere: None
+) -> None:
     done = demo("--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     record = ExplanationRecord.model_validate_json((tmp_path / "result.json").read_text())
@@ -38,16 +65,6 @@ def test_the_demo_explains_a_phantom_and_stops_all_it_started(tmp_path: Path) ->
     page = (tmp_path / "report.html").read_text()
     assert "not for diagnosis" in page
     assert "http://" not in page.replace("http://www.w3.org/", "")
-    started = {
-        process.pid
-        for process in psutil.process_iter(["cmdline"])
-        if process.pid not in before
-        and any(
-            word in " ".join(process.info["cmdline"] or [])
-            for word in ("medgemma", "redis-server", "rclone")
-        )
-    }
-    assert not started
 
 
 def test_the_demo_says_what_was_wrong_with_a_file_of_ones_own(tmp_path: Path) -> None:
@@ -63,3 +80,42 @@ def test_the_demo_keeps_the_answer_when_the_keyword_is_not_in_it(tmp_path: Path)
     assert done.returncode == 1
     assert "[keyword_not_in_answer]" in done.stderr
     assert "The answer was" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL], ids=["closed", "killed"])
+def test_a_demo_that_ends_before_its_time_leaves_nothing_running(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "medgemma_cli", "demo", "--out", str(tmp_path)]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    left: list[psutil.Process] = []
+    try:
+        deadline = time.monotonic() + 60
+        while "pid" not in log(tmp_path):  # of the worker that the supervisor has started
+            assert running.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        left = psutil.Process(running.pid).children(recursive=True)
+        assert {word for word in WORDS if any(word in " ".join(p.cmdline()) for p in left)} == set(
+            WORDS
+        )
+        running.send_signal(number)
+        assert running.wait(40) == (129 if number is signal.SIGHUP else -signal.SIGKILL)
+        _, left = psutil.wait_procs(left, timeout=40)
+        assert not left
+    finally:
+        running.kill()
+        running.wait()
+        for process in left:
+            process.kill()
+
+
+def log(folder: Path) -> str:
+    path = folder / "worker.log"
+    return path.read_text() if path.exists() else ""
+
+
+def test_the_demo_takes_nothing_from_the_users_own_settings(elsewhere: None) -> None:
+    environment = without_settings({**os.environ, "HF_HOME": "kept"})
+    assert not any(name.startswith(("MEDGEMMA_", "AWS_")) for name in environment)
+    assert environment["HF_HOME"] == "kept"

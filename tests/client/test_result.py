@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from medgemma_client import result as module
 from medgemma_client.client import Client
 from medgemma_client.job import Job
 from medgemma_client.result import Result
-from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest
+from medgemma_tasks.errors import ArtifactDamaged, FileUnwritable, InvalidRequest
 from medgemma_tasks.layout import job_prefix
 from medgemma_tasks.ledger import Ledger
 from tests.parts import picture
@@ -89,12 +91,63 @@ def test_a_disk_that_fails_leaves_no_half_file(
     result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: Path, target: Path) -> Path:
-        raise OSError("no space")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
 
     monkeypatch.setattr(module.Path, "replace", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(FileUnwritable, match="No space left"):
         result.report(tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_keeps_no_picture_of_an_earlier_job(result: Result, tmp_path: Path) -> None:
+    for name in ("overlay-2.png", "heatmap-10.png", "overlay-mine.png", "input.png"):
+        (tmp_path / name).write_bytes(b"x")
+    result.save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *SAVED,
+        "overlay-mine.png",
+        "input.png",
+    }
+
+
+def test_while_pictures_change_no_earlier_record_says_what_they_are(
+    result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "result.json").write_text("{}")
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(module.Path, "replace", lambda self, target: (_ for _ in ()).throw(full))
+    with pytest.raises(FileUnwritable):
+        result.save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_without_its_name(
+    result: Result, tmp_path: Path
+) -> None:
+    taken = tmp_path / "patient"
+    taken.write_text("x")
+    for call, path in (
+        (result.save, taken),
+        (result.save, taken / "inside"),
+        (result.report, taken / "report.html"),
+        (module.make_folder, taken),
+    ):
+        with pytest.raises(FileUnwritable) as caught:
+            call(path)
+        assert "patient" not in caught.value.message
+
+
+def test_a_folder_is_tried_by_writing_into_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert module.make_folder(tmp_path / "a" / "b").is_dir()
+    # What a read-only disk says; root may write everywhere else.
+    readonly = OSError(errno.EROFS, os.strerror(errno.EROFS))
+    monkeypatch.setattr(
+        module.tempfile, "TemporaryFile", lambda **_: (_ for _ in ()).throw(readonly)
+    )
+    with pytest.raises(FileUnwritable, match="Read-only"):
+        module.make_folder(tmp_path)
 
 
 def test_a_saved_file_can_be_read_by_others(result: Result, tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ class EmbeddedStack:
     """Both servers as one context manager.
 
     Whatever was started is stopped when the context ends: by its end, an exception, Ctrl-C, or a
-    SIGTERM (which is turned into SystemExit where nothing else handles it). A SIGKILL of this
-    process takes the servers along too, on Linux; only their temporary folders then stay.
+    SIGTERM or the SIGHUP of a closed terminal (which are turned into SystemExit where nothing else
+    handles them). A SIGKILL of this process takes the servers along too, on Linux; only their
+    temporary folders then stay.
 
     ``folder`` keeps the data of both between runs; None uses temporary folders.
     """
@@ -42,6 +43,8 @@ class EmbeddedStack:
             "AWS_ACCESS_KEY_ID": self.s3.access_key,
             "AWS_SECRET_ACCESS_KEY": self.s3.secret_key,
             "AWS_SESSION_TOKEN": "",  # one of the user's own would go with our keys
+            "AWS_CONFIG_FILE": os.devnull,  # and so would the endpoint or the role of a profile
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,  # the name that boto3 reads
             "AWS_EC2_METADATA_DISABLED": "true",
@@ -50,7 +53,7 @@ class EmbeddedStack:
 
     def __enter__(self) -> Self:
         with ExitStack() as started:
-            started.enter_context(_sigterm_as_exit())
+            started.enter_context(_signals_as_exit())
             started.enter_context(self.redis)
             started.enter_context(self.s3)
             self._exit = started.pop_all()
@@ -66,20 +69,26 @@ class EmbeddedStack:
 
 
 @contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
-    """By default SIGTERM ends Python with no clean-up at all; make it unwind like Ctrl-C."""
+def _signals_as_exit() -> Iterator[None]:
+    """By default these end Python with no clean-up at all; make them unwind like Ctrl-C."""
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
+        # A closed terminal may send two, by its shell and by the kernel: let us clean up in peace.
+        for one in ours:
+            signal.signal(one, signal.SIG_IGN)
         sys.exit(128 + number)
 
-    ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    )
-    if ours:
-        signal.signal(signal.SIGTERM, leave)
+    # Not what somebody else handles, nor what nohup ignores.
+    ours = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if threading.current_thread() is threading.main_thread()
+        and signal.getsignal(number) is signal.SIG_DFL
+    ]
+    for number in ours:
+        signal.signal(number, leave)
     try:
         yield
     finally:
-        if ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)

@@ -61,7 +61,8 @@ def servers_of(parent: subprocess.Popen[str]) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)]
+    ("number", "status"),
+    [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, -signal.SIGINT)],
 )
 def test_if_the_parent_is_told_to_stop_nothing_is_left(
     number: int, status: int, parent: subprocess.Popen[str], tmp_path: Path
@@ -71,6 +72,31 @@ def test_if_the_parent_is_told_to_stop_nothing_is_left(
     assert parent.wait(20) == status
     assert all(gone(pid) for pid in pids)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_hangup_does_not_interrupt_the_cleaning_up(
+    parent: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    pids = servers_of(parent)
+    deadline = time.monotonic() + 20
+    while parent.poll() is None:  # a shell and the kernel may each send one
+        assert time.monotonic() < deadline
+        parent.send_signal(signal.SIGHUP)
+        time.sleep(0.002)
+    # -1: the last one came when all was done.
+    assert parent.returncode in (129, -signal.SIGHUP)
+    assert all(gone(pid) for pid in pids)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stack_under_nohup_survives_the_terminal() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with EmbeddedStack() as stack:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stack.redis.pid is not None
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_if_the_parent_is_killed_the_servers_end_too(parent: subprocess.Popen[str]) -> None:
@@ -92,6 +118,9 @@ def test_the_environment_leads_client_and_worker_to_both_servers(
     s3.put_object(Bucket=stack_settings.bucket, Key=f"{stack_settings.prefix}a", Body=b"x")
     s3.close()
     assert set(stack.environment()) >= {"AWS_REGION", "AWS_EC2_METADATA_DISABLED"}
+    # The user's profiles may name another endpoint or a role.
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        assert stack.environment()[name] == os.devnull
 
 
 def test_if_the_second_server_fails_the_first_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,8 +139,9 @@ def test_if_the_second_server_fails_the_first_is_stopped(monkeypatch: pytest.Mon
     assert stack.redis.pid is None
 
 
-def test_after_a_failure_inside_both_are_stopped_and_sigterm_is_as_before() -> None:
-    before = signal.getsignal(signal.SIGTERM)
+def test_after_a_failure_inside_both_are_stopped_and_signals_are_as_before() -> None:
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
     pids: list[int | None] = []
 
     def fail_inside() -> None:
@@ -123,4 +153,4 @@ def test_after_a_failure_inside_both_are_stopped_and_sigterm_is_as_before() -> N
         fail_inside()
     assert len(pids) == 2
     assert all(pid is not None and gone(pid) for pid in pids)
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert [signal.getsignal(number) for number in numbers] == before
