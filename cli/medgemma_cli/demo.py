@@ -30,6 +30,8 @@ PHANTOM_SEED = 20_001
 START_SECONDS = 180.0
 """How long the worker may take to load the model."""
 STOP_SECONDS = 45.0
+ANSWER_TOKENS = 40
+"""Several times a phantom's answer; on other images the tiny model may not find its end."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ def _submit(question: _Question, out: Path) -> ExplanationRecord:
 
     command = [sys.executable, "-m", "medgemma_cli", "submit", str(question.image)]
     command += ["--prompt", question.prompt, "--out", str(out), "--json"]
+    command += ["--max-new-tokens", str(ANSWER_TOKENS)]
     if question.keyword:
         command += ["--keyword", question.keyword]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
