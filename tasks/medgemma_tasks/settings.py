@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     """``auto``, ``cpu``, ``cuda``."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto``: bfloat16 on CUDA, float32 on the CPU. The phantom is always float32."""
-    engine: str = "medgemma_worker.engine:load"
+    engine: str = "medgemma_worker.pipeline:load"
     """``module:function`` that loads what explains; tests put a stub here."""
     max_pixels: int = Field(default=100_000_000, ge=1)
     """Most pixels (width x height x frames read) of an image, checked before decoding."""

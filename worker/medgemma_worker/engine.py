@@ -87,10 +87,3 @@ def load_engine(settings: Settings) -> Engine:
         ) from None
     engine: Engine = loader(settings)
     return engine
-
-
-def load(settings: Settings) -> Engine:
-    """Load the real thing: MedGemma, any Gemma 3 checkpoint, or the phantom."""
-    from medgemma_worker.pipeline import ModelEngine  # the first import of torch
-
-    return ModelEngine.load(settings)

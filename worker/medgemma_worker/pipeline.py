@@ -120,6 +120,11 @@ class ModelEngine:
         )
 
 
+def load(settings: Settings) -> ModelEngine:
+    """The loader that MEDGEMMA_ENGINE names by default."""
+    return ModelEngine.load(settings)
+
+
 def render(
     result: ExplanationResult,
     refs: Sequence[ImageRef],

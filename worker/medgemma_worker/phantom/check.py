@@ -8,9 +8,10 @@ it back. Exits with status 1 where a figure is missed.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -177,7 +178,13 @@ def main() -> int:
     """Print the table; 1 where a figure is missed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, nargs="?", default=checkpoint_path())
-    figures = measure(parser.parse_args().folder)
+    parser.add_argument("--record", action="store_true", help="write them into TRAINING.json")
+    options = parser.parse_args()
+    figures = measure(options.folder)
+    if options.record:
+        path = options.folder / "TRAINING.json"
+        record = json.loads(path.read_text()) | {"held_out": asdict(figures)}
+        path.write_text(json.dumps(record, indent=2) + "\n")
     for what, figure, least in figures.rows():
         mark = "" if least is None else f">= {least}  {'ok' if figure >= least else 'MISSED'}"
         print(f"{what:62} {figure:6.3f}  {mark}")
