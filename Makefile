@@ -45,10 +45,10 @@ contracts: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/exactness.py
+	$(BIN)/python -m medgemma_worker.phantom.check
 	$(BIN)/python benchmarks/peaks.py
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/overhead.py
-	$(BIN)/python benchmarks/relevancy.py
 
 phantom: $(READY)
 	$(BIN)/python -m medgemma_worker.phantom.train
