@@ -100,7 +100,7 @@ def request_for(
             tenant="local",
             images=images,
             messages=messages,
-            target=chosen,
+            targets=(chosen,),
             options=Options(),
             model=served,
         ),
@@ -110,7 +110,7 @@ def request_for(
         method_version=served.method_version,
         images=images,
         messages=messages,
-        target=chosen,
+        targets=(chosen,),
         submitted_at=NOW,
     )
 

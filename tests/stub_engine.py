@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from medgemma_tasks.arrays import pack
 from medgemma_tasks.errors import KeywordNotInAnswer, ModelLoadFailed
 from medgemma_tasks.explanation import ExplanationResult
 from medgemma_tasks.models import (
     Consistency,
     ExplanationRequest,
-    ImageMap,
     KeywordTarget,
     ModelRecord,
     ServedModel,
@@ -31,10 +31,10 @@ from medgemma_tasks.models import (
     Span,
     Stage,
     TextPart,
-    TokenScore,
 )
 from medgemma_tasks.settings import Settings
 from medgemma_worker.engine import Explained, File, Report
+from medgemma_worker.rendering import describe
 
 ANSWER = "canary-answer: there is no pneumothorax."
 
@@ -75,8 +75,9 @@ class StubEngine:
         note("start", request.job_id)
         report(Stage.GENERATING, 0.0)
         _behave(_prompt(request), request.job_id, report)
-        target = request.target
-        if isinstance(target, KeywordTarget) and target.keyword not in ANSWER:
+        for target in request.targets:
+            if not isinstance(target, KeywordTarget) or target.keyword in ANSWER:
+                continue
             raise KeywordNotInAnswer(
                 f"{target.keyword!r} is not in the answer: {ANSWER!r}.",
                 keyword=target.keyword,
@@ -120,26 +121,12 @@ def _starts(job_id: str) -> int:
 def explain(
     request: ExplanationRequest, images: Sequence[Image.Image], served: ServedModel
 ) -> Explained:
-    span = Span(kind="answer", text=ANSWER, token_positions=(300,), tokens=(ANSWER,))
-    shares = Shares(images=0.5, prompt=0.25, answer=0.25, special=0.0)
-    consistency = Consistency(checked=1, misses=0)
-    scores = np.zeros((len(images), 16, 16), np.float32)
-    for k in range(len(images)):
-        scores[k, 3, k] = 0.25
-    result = ExplanationResult.from_scores(
-        image_scores=scores,
-        text_scores=[0.5],
-        text_positions=[300],
-        text_roles=["answer"],
-        token_labels=[ANSWER],
-        generated_text=ANSWER,
-        own_relevancy=0.1,
-        shares=shares,
-        consistency=consistency,
-        spans=(span,),
-        metadata={"seq_len": 301},
-    )
-    files = {"relevancy.npz": File(result.arrays(), "application/octet-stream")}
+    results = [
+        _result(ANSWER if k == 0 else f"target {k}", k, len(images))
+        for k in range(len(request.targets))
+    ]
+    described = describe(results, request.images)
+    files = {"relevancy.npz": File(pack(results), "application/octet-stream")}
     for k, image in enumerate(images):
         for name in ("heatmap", "overlay"):
             buffer = io.BytesIO()
@@ -147,27 +134,12 @@ def explain(
             files[f"{name}-{k}.png"] = File(buffer.getvalue(), "image/png")
     return Explained(
         answer=ANSWER,
+        answer_given=request.given_answer is not None,
         thinking=None,
-        targets=(span,),
-        images=tuple(
-            ImageMap(
-                image=ref,
-                rows=16,
-                columns=16,
-                square=(0.0, 0.0, float(ref.width), float(ref.height)),
-                share=0.5 / len(images),
-                low=0.0,
-                high=0.25,
-                peak_cell=(3, k),
-                heatmap=f"heatmap-{k}.png",
-                overlay=f"overlay-{k}.png",
-            )
-            for k, ref in enumerate(request.images)
-        ),
-        tokens=(TokenScore(position=300, text=ANSWER, role="answer", score=0.5),),
-        shares=shares,
-        own_relevancy=0.1,
-        consistency=consistency,
+        targets=described.targets,
+        images=described.images,
+        tokens=described.tokens,
+        consistency=results[0].consistency,
         model=ModelRecord(
             name=served.name,
             revision=served.revision,
@@ -180,4 +152,24 @@ def explain(
         seconds={"generating": 0.0, "explaining": 0.0},
         peak_memory_bytes=1,
         files=files,
+    )
+
+
+def _result(text: str, number: int, images: int) -> ExplanationResult:
+    """The maps of a target: one cell of each image holds something, in a row of the target's."""
+    scores = np.zeros((images, 16, 16), np.float32)
+    for k in range(images):
+        scores[k, 3 + number, k] = 0.25
+    return ExplanationResult.from_scores(
+        image_scores=scores,
+        text_scores=[0.5],
+        text_positions=[300],
+        text_roles=["answer"],
+        token_labels=[ANSWER],
+        generated_text=ANSWER,
+        own_relevancy=0.1,
+        shares=Shares(images=0.5, prompt=0.25, answer=0.25, special=0.0),
+        consistency=Consistency(checked=1, misses=0),
+        spans=(Span(kind="answer", text=text, token_positions=(301,), tokens=(ANSWER,)),),
+        metadata={"seq_len": 302},
     )

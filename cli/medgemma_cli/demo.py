@@ -156,9 +156,9 @@ def _submit(question: _Question, out: Path) -> ExplanationRecord:
 
 def _tell(record: ExplanationRecord, question: _Question, out: Path) -> None:
     print(f"\nAnswer     {record.answer}")
-    print(f"Explained  {record.targets[0].text!r}")
-    shown = record.images[0]
-    row, column = shown.peak_cell
+    print(f"Explained  {record.targets[0].span.text!r}")
+    shown, peak = record.images[0], record.targets[0].maps[0].peak_cell
+    row, column = peak
     # Counted from 1, as in the report: its readers are people.
     print(
         f"Peak       row {row + 1}, column {column + 1} of {shown.rows} x {shown.columns}", end=""
@@ -166,7 +166,7 @@ def _tell(record: ExplanationRecord, question: _Question, out: Path) -> None:
     if question.phantom is not None and question.phantom.mask.any():
         from medgemma_worker.phantom.images import overlaps_cell
 
-        hit = overlaps_cell(question.phantom.mask, shown.peak_cell, grid=shown.rows)
+        hit = overlaps_cell(question.phantom.mask, peak, grid=shown.rows)
         print(f"; the {question.phantom.kind} is in the {question.phantom.zone}: ", end="")
         print("the peak lies on it (within a cell)" if hit else "the peak MISSES it", end="")
     print(f"\nOpen       {out / 'report.html'}\n           {out / shown.overlay}")

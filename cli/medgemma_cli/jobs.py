@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medgemma_cli.asking import parts_of, place_of, text_of
+from medgemma_cli.telling import print_result
 from medgemma_tasks.errors import JobNotFinished, WaitTimeout
 
 if TYPE_CHECKING:
-    from medgemma_client import Job, Result
+    from medgemma_client import Job
     from medgemma_tasks.models import Status
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
@@ -27,21 +30,63 @@ Timeout = Annotated[
 ]
 
 
+class Resolution(StrEnum):
+    """How fine the maps are."""
+
+    TOKEN = "token"  # noqa: S105 - no password
+    PATCH = "patch"
+
+
 def submit(
     images: Annotated[
         list[Path],
         typer.Argument(help="PNG, JPEG, TIFF or DICOM files, in order.", show_default=False),
     ],
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="The question.")],
+    prompt: Annotated[
+        list[str],
+        typer.Option(
+            "--prompt",
+            "-p",
+            help="The question, read after the images. Or several texts, with @1, @2 ... where "
+            'the images stand: -p "Before:" -p @1 -p "After:" -p @2 -p "What has changed?"',
+            show_default=False,
+        ),
+    ],
     keyword: Annotated[
-        str | None, typer.Option("--keyword", "-k", help="Explain this word of the answer.")
+        list[str] | None,
+        typer.Option("--keyword", "-k", help="Explain this word of the answer; may be repeated."),
     ] = None,
     occurrence: Annotated[int, typer.Option(help="Which occurrence of the keyword, from 1.")] = 1,
+    part_of_word: Annotated[
+        bool, typer.Option("--part-of-word", help="The keyword may be a part of a word.")
+    ] = False,
+    characters: Annotated[
+        str | None,
+        typer.Option(metavar="FROM:TO", help="Explain these characters of the answer, from 0."),
+    ] = None,
     token: Annotated[
         int | None,
         typer.Option(help="Explain the token at this position of the whole sequence, from 0."),
     ] = None,
+    every_token: Annotated[
+        bool, typer.Option("--every-token", help="Explain each token of the answer by itself.")
+    ] = False,
+    prompt_word: Annotated[
+        list[str] | None,
+        typer.Option(help="Explain this word of the prompt; may be repeated."),
+    ] = None,
+    answer: Annotated[
+        str | None,
+        typer.Option(help="Explain this answer and generate none; @FILE reads it from a file."),
+    ] = None,
     system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
+    method: Annotated[str, typer.Option(help="What computes the map.")] = "chefer",
+    resolution: Annotated[
+        Resolution, typer.Option(help="patch adds maps on the vision tower's finer grid.")
+    ] = Resolution.TOKEN,
+    areas: Annotated[
+        bool, typer.Option("--areas", help="Measure how true each map is, which takes a while.")
+    ] = False,
     max_new_tokens: Annotated[
         int | None,
         typer.Option(help="Most tokens of the answer; 300, or fewer if the workers say so."),
@@ -55,17 +100,25 @@ def submit(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Ask about images and explain the answer (all of it, or a keyword, or a token)."""
+    """Ask about images and explain the answer: all of it, or what is named of it."""
     from medgemma_client import Client
 
     _check_folder(out)
     job = Client().submit(
         list(images),
-        prompt,
+        parts_of(prompt),
         keyword=keyword,
-        occurrence=occurrence,
+        characters=None if characters is None else place_of(characters),
         token=token,
+        every_token=every_token,
+        prompt_words=prompt_word,
+        occurrence=occurrence,
+        whole_word=not part_of_word,
+        answer=None if answer is None else text_of(answer),
         system=system,
+        method=method,
+        resolution=resolution.value,
+        areas=areas,
         max_new_tokens=max_new_tokens,
         pad_to_square=pad,
         force=force,
@@ -129,27 +182,7 @@ def _finish(job: Job, out: Path | None, timeout: float, as_json: bool) -> None:
     if as_json:
         print(result.record.model_dump_json())
         return
-    _print_result(result, out)
-
-
-def _print_result(result: Result, out: Path | None) -> None:
-    record = result.record
-    print(f"Answer     {result.answer}")
-    for span in record.targets:
-        print(f"Explained  {span.text!r} ({len(span.tokens)} tokens)")
-    if record.shares is not None:
-        shares = record.shares
-        print(
-            f"Relevancy  images {shares.images:.1%}, prompt {shares.prompt:.1%}, "
-            f"earlier answer {shares.answer:.1%}, control tokens {shares.special:.1%}"
-        )
-    if record.consistency is not None and record.consistency.misses:
-        print(
-            f"WARNING    {record.consistency.misses} of {record.consistency.checked} answer tokens "
-            "were not reproduced when the answer was re-scored: do not trust this map."
-        )
-    if out is not None:
-        print(f"Open       {out / 'report.html'}")
+    print_result(result, out)
 
 
 def _print_status(status: Status, as_json: bool) -> None:

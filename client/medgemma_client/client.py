@@ -7,10 +7,11 @@ import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from medgemma_client.job import Job
-from medgemma_client.question import make_messages, make_options, make_target
+from medgemma_client.question import Wanted, check_given, make_options, make_targets
+from medgemma_tasks.asking import Prompt, make_messages
 from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest, JobNotFound, ModelNotServed
 from medgemma_tasks.identity import job_id as identify
 from medgemma_tasks.layout import check_job_id
@@ -54,20 +55,37 @@ class Client:
     def submit(
         self,
         images: Source | Sequence[Source],
-        prompt: str,
+        prompt: Prompt,
         *,
-        keyword: str | None = None,
+        keyword: str | Sequence[str] | None = None,
+        characters: tuple[int, int | None] | None = None,
         token: int | None = None,
-        target: Target | None = None,
-        system: str | None = None,
+        prompt_words: str | Sequence[str] | None = None,
+        every_token: bool = False,
+        targets: Target | Sequence[Target] | None = None,
         occurrence: int = 1,
         whole_word: bool = True,
+        system: str | None = None,
+        answer: str | None = None,
+        method: str = "chefer",
+        resolution: Literal["token", "patch"] = "token",
+        areas: bool = False,
         max_new_tokens: int | None = None,
         pad_to_square: bool = True,
         model: str | None = None,
         force: bool = False,
     ) -> Job:
         """Ask a question about one or more images; the job that answers it.
+
+        The prompt is a text, read after the images, or texts and images in order:
+        ``["Before:", 0, "After:", 1, "What has changed?"]``.
+
+        Explained is whatever is named of the answer (a keyword or several, characters from one
+        place to before another, a token by its position in the sequence, every token), or of the
+        prompt (``prompt_words``); all of the answer where nothing is. Each is a target with a map
+        of its own, and all share one generation and one forward pass. ``answer`` explains that
+        answer, as if the model had said it, and generates none. ``areas`` measures how true each
+        map is; ``resolution="patch"`` adds maps on the vision tower's finer grid.
 
         The same question is the same job: asked again, it is not run again, and its result is
         there at once. One that failed or was cancelled is put into its history and runs again.
@@ -84,15 +102,29 @@ class Client:
                 f"A question takes 1 to {self.settings.max_images} images, not {len(sources)}."
             )
         messages = make_messages(prompt, system, len(sources))
-        chosen = make_target(
-            keyword=keyword,
-            token=token,
-            target=target,
-            occurrence=occurrence,
-            whole_word=whole_word,
+        check_given(answer)
+        chosen = make_targets(
+            Wanted(
+                keyword=keyword,
+                characters=characters,
+                token=token,
+                prompt_words=prompt_words,
+                every_token=every_token,
+                targets=targets,
+                occurrence=occurrence,
+                whole_word=whole_word,
+            )
         )
         served = self._served(model or self.settings.model)
-        options = make_options(max_new_tokens, pad_to_square, len(sources), served)
+        options = make_options(
+            len(sources),
+            served,
+            max_new_tokens,
+            pad_to_square=pad_to_square,
+            method=method,
+            resolution=resolution,
+            areas=areas,
+        )
         pictures = [self._read(source) for source in sources]
         refs = tuple(_reference(picture) for picture in pictures)
         nonce = secrets.token_hex(8) if force else None
@@ -100,9 +132,10 @@ class Client:
             tenant=self._ledger.tenant,
             images=refs,
             messages=messages,
-            target=chosen,
+            targets=chosen,
             options=options,
             model=served,
+            given_answer=answer,
             nonce=nonce,
         )
         request = make(
@@ -115,7 +148,8 @@ class Client:
             method_version=served.method_version,
             images=refs,
             messages=messages,
-            target=chosen,
+            targets=chosen,
+            given_answer=answer,
             options=options,
             nonce=nonce,
             submitted_at=datetime.now(UTC),

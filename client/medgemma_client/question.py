@@ -4,92 +4,121 @@ here, before anything is written."""
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import SupportsIndex
+from dataclasses import dataclass
+from typing import Any, SupportsIndex, get_args
 
-from medgemma_tasks.errors import EmptyPrompt, InvalidRequest, SequenceTooLong, TokenOutOfRange
+from medgemma_tasks.errors import EmptyAnswer, InvalidRequest, SequenceTooLong, TokenOutOfRange
 from medgemma_tasks.making import make
 from medgemma_tasks.models import (
     AnswerTarget,
-    ImagePart,
+    CharactersTarget,
+    EveryTokenTarget,
     KeywordTarget,
-    Message,
     Options,
+    PromptTarget,
     ServedModel,
+    Strict,
     Target,
     TokenTarget,
+    WordsTarget,
 )
 
 
-def make_messages(prompt: str, system: str | None, images: int) -> tuple[Message, ...]:
-    """One turn: the images, then the prompt; before it the system text, if there is one.
+@dataclass(frozen=True)
+class Wanted:
+    """What to explain, as a caller says it; whatever is given becomes a target, in this order."""
 
-    Raises EmptyPrompt where the prompt is nothing but white space, and InvalidRequest where a text
-    is none.
+    keyword: str | Sequence[str] | None = None
+    characters: tuple[int, int | None] | None = None
+    token: int | None = None
+    prompt_words: str | Sequence[str] | None = None
+    every_token: bool = False
+    targets: Target | Sequence[Target] | None = None
+    occurrence: int = 1
+    whole_word: bool = True
+
+
+def make_targets(wanted: Wanted) -> tuple[Target, ...]:
+    """The targets; the whole answer where nothing is named.
+
+    Raises InvalidRequest for one that cannot be, and TokenOutOfRange for a position that nothing
+    predicts.
     """
-    _check_text("prompt", prompt)
-    if system is not None:
-        _check_text("system text", system)
-    if not prompt.strip():
-        raise EmptyPrompt("The prompt is empty; ask something about the image.")
-    pictures = tuple(ImagePart(image=index) for index in range(images))
-    user = _message("user", "prompt", prompt, pictures)
-    if system is None or not system.strip():
-        return (user,)
-    return _message("system", "system text", system, ()), user
-
-
-def _message(role: str, what: str, text: str, pictures: tuple[ImagePart, ...]) -> Message:
-    return make(Message, what, role=role, content=(*pictures, {"type": "text", "text": text}))
-
-
-def make_target(
-    *,
-    keyword: str | None,
-    token: int | None,
-    target: Target | None,
-    occurrence: int,
-    whole_word: bool,
-) -> Target:
-    """What to explain: a keyword, a token, any target, or (none of them) the whole answer.
-
-    Raises InvalidRequest where more than one is given, or one that cannot be, and TokenOutOfRange
-    for a position that nothing predicts.
-    """
-    if sum(given is not None for given in (keyword, token, target)) > 1:
-        raise InvalidRequest("Give one of keyword, token and target, not several.")
-    occurrence = _whole("occurrence", occurrence)
-    if keyword is not None:
-        _check_text("keyword", keyword)
-        if not keyword.strip():
-            raise InvalidRequest("The keyword is empty; leave it out to explain the whole answer.")
-        return make(
-            KeywordTarget,
-            "keyword",
-            keyword=keyword.strip(),
-            occurrence=occurrence,
-            whole_word=whole_word,
-        )
-    if occurrence != 1:
+    keywords = _spoken(KeywordTarget, "keyword", wanted.keyword, wanted)
+    words = _spoken(PromptTarget, "word", wanted.prompt_words, wanted)
+    if _whole("occurrence", wanted.occurrence) != 1 and not keywords and not words:
         raise InvalidRequest("occurrence says which one of a keyword; give the keyword too.")
-    if token is not None:
-        target = make(TokenTarget, "token", position=_whole("token", token))
-    if target is None:
-        return AnswerTarget()
-    if not isinstance(target, AnswerTarget | KeywordTarget | TokenTarget):
-        raise InvalidRequest("target is none of AnswerTarget, KeywordTarget and TokenTarget.")
-    if isinstance(target, TokenTarget) and target.position < 1:
-        raise TokenOutOfRange(
-            f"Token {target.position} cannot be explained: positions count from 0, and nothing "
-            "comes before the first one that could predict it. Give 1 or more.",
-            position=target.position,
-            first=1,
+    found: list[Any] = [*keywords]
+    if wanted.characters is not None:
+        found.append(_characters(wanted.characters))
+    if wanted.token is not None:
+        found.append(make(TokenTarget, "token", position=_whole("token", wanted.token)))
+    found += words
+    if wanted.every_token:
+        found.append(EveryTokenTarget())
+    given = wanted.targets
+    found += [given] if isinstance(given, Strict) else _several("target", given)
+    for target in found:
+        if not isinstance(target, get_args(get_args(Target)[0])):
+            raise InvalidRequest(
+                f"A target is a {type(target).__name__}; targets are those of "
+                "medgemma_tasks.models: AnswerTarget, KeywordTarget and their kin."
+            )
+        if isinstance(target, TokenTarget) and target.position < 1:
+            raise TokenOutOfRange(
+                f"Token {target.position} cannot be explained: positions count from 0, and nothing "
+                "comes before the first one that could predict it. Give 1 or more.",
+                position=target.position,
+                first=1,
+            )
+    return tuple(found) or (AnswerTarget(),)
+
+
+def _spoken(kind: type[WordsTarget], what: str, given: object, wanted: Wanted) -> list[WordsTarget]:
+    return [
+        make(
+            kind,
+            what,
+            keyword=_said(what, text),
+            occurrence=_whole("occurrence", wanted.occurrence),
+            whole_word=wanted.whole_word,
         )
-    return target
+        for text in ([given] if isinstance(given, str) else _several(what, given))
+    ]
+
+
+def _several(what: str, given: object) -> Sequence[Any]:
+    if given is None:
+        return ()
+    if isinstance(given, list | tuple):
+        return given
+    raise InvalidRequest(f"The {what} is neither one nor a list of them, but {_kind(given)}.")
+
+
+def _said(what: str, text: object) -> str:
+    if not isinstance(text, str):
+        raise InvalidRequest(f"The {what} is no text but {_kind(text)}.")
+    if not text.strip():
+        raise InvalidRequest(f"The {what} is empty; leave it out to explain the whole answer.")
+    return text.strip()
+
+
+def _characters(given: object) -> CharactersTarget:
+    if not isinstance(given, list | tuple) or len(given) != 2:
+        raise InvalidRequest("characters is a pair: the first, and one past the last, from 0.")
+    start, end = given
+    return make(
+        CharactersTarget,
+        "span of characters",
+        start=_whole("the first character", start),
+        end=None if end is None else _whole("the end of the characters", end),
+    )
 
 
 def make_options(
-    max_new_tokens: int | None, pad_to_square: bool, images: int, served: ServedModel
+    images: int, served: ServedModel, max_new_tokens: int | None = None, **options: object
 ) -> Options:
     """Options within what the workers of the model take.
 
@@ -113,12 +142,19 @@ def make_options(
             needed=taken,
             limit=served.max_context_tokens,
         )
-    return make(Options, "request", max_new_tokens=wanted, pad_to_square=pad_to_square)
+    return make(Options, "request", max_new_tokens=wanted, **options)
 
 
-def _check_text(what: str, text: object) -> None:
-    if not isinstance(text, str):
-        raise InvalidRequest(f"The {what} is no text but {type(text).__name__}.")
+def check_given(answer: object) -> None:
+    """Raise InvalidRequest or EmptyAnswer where a given answer is no text that says anything."""
+    if answer is not None and not isinstance(answer, str):
+        raise InvalidRequest(f"The given answer is no text but {_kind(answer)}.")
+    if answer is not None and not answer.strip():
+        raise EmptyAnswer("The given answer is empty; give the words to explain.")
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
 
 
 def _whole(what: str, number: object) -> int:
@@ -126,4 +162,4 @@ def _whole(what: str, number: object) -> int:
     if isinstance(number, SupportsIndex) and not isinstance(number, bool):
         with suppress(TypeError):  # an array has an index only where it is one number
             return operator.index(number)
-    raise InvalidRequest(f"{what} must be a whole number, not {type(number).__name__}.")
+    raise InvalidRequest(f"{what} must be a whole number, not {_kind(number)}.")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from medgemma_tasks.errors import ArtifactDamaged, FileUnwritable, InvalidRequest
 from medgemma_tasks.ledger import Ledger
-from medgemma_tasks.models import ExplanationRecord, ExplanationRequest, ImageMap
+from medgemma_tasks.models import ExplanationRecord, ExplanationRequest, ImageGrid, TargetRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,12 +58,13 @@ class Result:
 
     @property
     def scores(self) -> NDArray[np.float32]:
-        """float32 (n, rows, columns): the relevancy of each image's cells, as computed."""
+        """float32 (n, rows, columns): relevancy of each image's cells for the first target, as
+        computed."""
         return self.explanation.image_scores
 
     @property
     def heatmaps(self) -> NDArray[np.float32]:
-        """float32 (n, rows, columns): 0..1, on one scale for all images of the job."""
+        """float32 (n, rows, columns): the same as 0..1, on one scale for all images."""
         maps = self.explanation.image_relevancy
         return maps[None] if maps.ndim == 2 else maps
 
@@ -73,12 +74,25 @@ class Result:
         first: NDArray[np.float32] = self.heatmaps[0]
         return first
 
-    @cached_property
-    def explanation(self) -> ExplanationResult:
-        """All numbers, from relevancy.npz."""
-        from medgemma_tasks.explanation import ExplanationResult
+    @property
+    def targets(self) -> tuple[TargetRecord, ...]:
+        """What was explained, in the order asked for: each target's span, shares and scores."""
+        return self.record.targets
 
-        return ExplanationResult.from_arrays(self.artifact(ARRAYS))
+    @property
+    def explanation(self) -> ExplanationResult:
+        """All numbers of the first target."""
+        return self.explanations[0]
+
+    @cached_property
+    def explanations(self) -> tuple[ExplanationResult, ...]:
+        """All numbers of each target, from relevancy.npz."""
+        from medgemma_tasks.arrays import unpack
+
+        results = unpack(self.artifact(ARRAYS))
+        if len(results) != len(self.record.targets):
+            raise ArtifactDamaged("The arrays of the result are not those of its targets.")
+        return results
 
     @cached_property
     def request(self) -> ExplanationRequest:
@@ -88,13 +102,24 @@ class Result:
             raise ArtifactDamaged(f"The request of job {self.job_id} is missing from the store.")
         return request
 
-    def overlay(self, index: int = 0) -> Image:
-        """The map over image ``index``, with its legend: RGB, as the worker drew it."""
-        return _picture(self.artifact(self._image_map(index).overlay))
+    def overlay(self, index: int = 0, target: int = 0) -> Image:
+        """The map of a target over image ``index``, with its legend: RGB.
+
+        That of the first target is as the worker drew it; others are drawn here, alike.
+        """
+        grid = self._grid(index)
+        if not 0 <= target < len(self.record.targets):
+            raise InvalidRequest(
+                f"There is no target {target}; the job has {len(self.record.targets)}, from 0."
+            )
+        if target == 0:
+            return _picture(self.artifact(grid.overlay))
+        side = grid.image.attributes.left_of_image
+        return self.explanations[target].overlay(self.image(index), index, left_of_image=side)
 
     def image(self, index: int = 0) -> Image:
         """Image ``index`` as it was explained, 8 bits a channel."""
-        self._image_map(index)
+        self._grid(index)
         return _picture(self._ledger.input(self.request.images[index].name))
 
     def artifact(self, name: str) -> bytes:
@@ -133,9 +158,10 @@ class Result:
         from medgemma_client.report import render_report
 
         images = [self.image(index) for index in range(len(self.record.images))]
-        return render_report(self.record, self.request, images, self.scores)
+        maps = [explanation.image_scores for explanation in self.explanations]
+        return render_report(self.record, self.request, images, maps)
 
-    def _image_map(self, index: int) -> ImageMap:
+    def _grid(self, index: int) -> ImageGrid:
         if not 0 <= index < len(self.record.images):
             raise InvalidRequest(
                 f"There is no image {index}; the job has {len(self.record.images)}, from 0."

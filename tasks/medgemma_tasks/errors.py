@@ -126,6 +126,24 @@ class KeywordNotInAnswer(RequestError):
     code = "keyword_not_in_answer"
 
 
+class KeywordNotInPrompt(RequestError):
+    """Details: ``keyword``, ``occurrences``."""
+
+    code = "keyword_not_in_prompt"
+
+
+class CharactersOutOfRange(RequestError):
+    """Details: ``start``, ``end``, ``length`` (of the answer), ``answer``."""
+
+    code = "characters_out_of_range"
+
+
+class TooManyTargets(RequestError):
+    """Details: ``targets``, ``limit``, ``answer``."""
+
+    code = "too_many_targets"
+
+
 class TokenOutOfRange(RequestError):
     """Details: ``position``, ``first``, ``last`` (the positions that can be explained)."""
 

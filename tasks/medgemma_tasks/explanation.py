@@ -7,12 +7,6 @@ their smallest and largest value, for drawing; what they lose is how much there 
 
 from __future__ import annotations
 
-import io
-import json
-import lzma
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +18,6 @@ from PIL import Image
 
 from medgemma_tasks.colours import scale_to_unit
 from medgemma_tasks.errors import (
-    ArtifactDamaged,
     FileUnreadable,
     InternalError,
     InvalidRequest,
@@ -38,17 +31,7 @@ Floats: TypeAlias = NDArray[np.float32]
 
 ROLES = ("prompt", "answer", "special")
 
-_ARRAYS = ("image_scores", "text_scores", "text_positions")
-_RAW = ("raw_image_relevancy", "raw_text_relevancy")
-_LARGEST_FILE = 256 * 2**20
-"""Bytes, unpacked: more than any result holds, less than harms a reader."""
-
-_DAMAGE = (
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
-    *(ValueError, KeyError, TypeError, AttributeError, SyntaxError, RuntimeError, MemoryError),
-    *(InternalError, NonFiniteRelevancy),
-)
-"""All that zipfile, numpy, json and our own checks raise on bytes that are not what was saved."""
+RAW = ("raw_image_relevancy", "raw_text_relevancy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +85,10 @@ class ExplanationResult:
             _agree(name, shape == (tokens,), shape)
         _agree("text_roles", len(self.text_roles) == tokens, (len(self.text_roles),))
         _agree("text_roles", set(self.text_roles) <= set(ROLES), set(self.text_roles))
-        for raw, scores in zip(_RAW, (images, self.text_scores), strict=True):
+        for raw, scores in zip(RAW, (images, self.text_scores), strict=True):
             value = getattr(self, raw)
             _agree(raw, value is None or value.shape == scores.shape, np.shape(value))
-        for name in ("image_scores", "text_scores", *_RAW):
+        for name in ("image_scores", "text_scores", *RAW):
             value = getattr(self, name)
             if value is not None and not np.isfinite(value).all():
                 raise NonFiniteRelevancy(f"{name} holds NaN or infinity.")
@@ -199,47 +182,17 @@ class ExplanationResult:
         return np.asarray(self.image_scores[index])
 
     def arrays(self) -> bytes:
-        """The bytes of `relevancy.npz`: unscaled arrays, and one JSON string for all the rest.
+        """The bytes of a file that holds this result alone; see ``medgemma_tasks.arrays``."""
+        from medgemma_tasks.arrays import pack
 
-        Same result, same bytes. `from_arrays` reads them.
-        """
-        arrays: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
-        arrays |= {name: getattr(self, name) for name in _RAW if getattr(self, name) is not None}
-        rest = {
-            "token_labels": self.token_labels,
-            "generated_text": self.generated_text,
-            "metadata": self.metadata,
-            "text_roles": self.text_roles,
-            "own_relevancy": self.own_relevancy,
-            "shares": self.shares.model_dump(mode="json"),
-            "consistency": self.consistency.model_dump(mode="json"),
-            "spans": [span.model_dump(mode="json") for span in self.spans],
-            "thinking": self.thinking,
-            "pad_to_square": self.pad_to_square,
-        }
-        # Bytes, not a numpy string: that one drops a NUL at its end.
-        text = json.dumps(rest, sort_keys=True, allow_nan=False, default=_plain)
-        arrays["rest"] = np.frombuffer(text.encode(), np.uint8)
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
-        return buffer.getvalue()
+        return pack([self])
 
     @classmethod
     def from_arrays(cls, data: bytes) -> ExplanationResult:
-        """The result that `arrays` wrote. Raises `ArtifactDamaged`; never unpickles."""
-        try:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                if sum(entry.file_size for entry in archive.infolist()) > _LARGEST_FILE:
-                    raise ArtifactDamaged("The arrays unpack to more than any result holds.")
-            with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
-            rest = json.loads(arrays.pop("rest").tobytes())
-            rest["shares"] = Shares.model_validate(rest["shares"])
-            rest["consistency"] = Consistency.model_validate(rest["consistency"])
-            rest["spans"] = [Span.model_validate(span) for span in rest["spans"]]
-            return cls.from_scores(**arrays, **rest)
-        except _DAMAGE as error:
-            raise ArtifactDamaged("The arrays of a result cannot be read.") from error
+        """The result, or the first of several, in such a file. Raises `ArtifactDamaged`."""
+        from medgemma_tasks.arrays import unpack
+
+        return unpack(data)[0]
 
     def save(self, path: str | Path) -> None:
         """Write `arrays` to a file, under exactly this name."""
@@ -287,10 +240,3 @@ def _floats(values: ArrayLike | None) -> Floats | None:
 def _agree(name: str, holds: bool, found: object) -> None:
     if not holds:
         raise InternalError(f"{name} does not fit the rest of the explanation: {found}.")
-
-
-def _plain(value: object) -> Any:
-    """numpy's scalars in metadata, as the plain numbers that JSON knows."""
-    if isinstance(value, np.generic):
-        return value.item()
-    raise InternalError(f"The metadata holds a {type(value).__name__}, which JSON does not know.")

@@ -27,9 +27,10 @@ def job_id(
     tenant: str,
     images: tuple[ImageRef, ...],
     messages: tuple[Message, ...],
-    target: Target,
+    targets: tuple[Target, ...],
     options: Options,
     model: ServedModel,
+    given_answer: str | None = None,
     nonce: str | None = None,
 ) -> str:
     """The id of a question: the same question is the same job. 32 hex digits (128 bits).
@@ -41,7 +42,8 @@ def job_id(
         "tenant": tenant,
         "images": [image.model_dump(mode="json") for image in images],
         "messages": [message.model_dump(mode="json") for message in messages],
-        "target": target.model_dump(mode="json"),
+        "targets": [target.model_dump(mode="json") for target in targets],
+        "given_answer": given_answer,
         "options": options.model_dump(mode="json"),
         "model": [model.name, model.revision, model.method, model.method_version],
         "nonce": nonce,

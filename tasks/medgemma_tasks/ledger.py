@@ -8,12 +8,12 @@ objects that nothing names.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from medgemma_tasks import layout
 from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest, ServiceError
@@ -30,6 +30,7 @@ from medgemma_tasks.models import (
     Strict,
 )
 from medgemma_tasks.store import Store
+from medgemma_tasks.versions import read_record, read_request
 
 UPLOADS_AT_ONCE = 4
 """Artifacts of one job that are written beside each other."""
@@ -59,7 +60,7 @@ class Ledger:
 
     def served_model(self, name: str) -> ServedModel | None:
         """What the workers of a model said they hold, or None where none ever did."""
-        return self._read(layout.model_key(name), ServedModel)
+        return self._read(layout.model_key(name), ServedModel.model_validate_json)
 
     def served_models(self) -> list[str]:
         """The names of all models that workers ever published."""
@@ -95,7 +96,7 @@ class Ledger:
 
     def request(self, job_id: str) -> ExplanationRequest | None:
         """A request, or None where there is none; InvalidRequest where it cannot be read."""
-        return self._read(layout.request_key(self.tenant, job_id), ExplanationRequest)
+        return self._read(layout.request_key(self.tenant, job_id), read_request)
 
     def has_request(self, job_id: str) -> bool:
         """Whether this job was ever submitted."""
@@ -105,7 +106,7 @@ class Ledger:
 
     def record(self, job_id: str) -> ExplanationRecord | None:
         """The terminal mark of a job, or None while it has none."""
-        return self._read(layout.result_key(self.tenant, job_id), ExplanationRecord)
+        return self._read(layout.result_key(self.tenant, job_id), read_record)
 
     def finished(self, job_id: str) -> bool:
         """Whether a job has its terminal mark."""
@@ -173,13 +174,13 @@ class Ledger:
         self.store.delete(layout.result_key(self.tenant, seen.job_id))
         return True
 
-    def _read(self, key: str, kind: type[M]) -> M | None:
+    def _read(self, key: str, read: Callable[[bytes], M]) -> M | None:
         content = self.store.get(key)
         if content is None:
             return None
         try:
-            return kind.model_validate_json(content)
-        except ValidationError:
+            return read(content)
+        except ValueError:  # of which pydantic's is one
             # The validation message would quote the content.
             raise InvalidRequest(
                 f"{key} cannot be read by this version of medgemma-explainer; was it written by a "

@@ -16,6 +16,7 @@ from medgemma_client.job import Job
 from medgemma_tasks.errors import (
     ArtifactDamaged,
     BrokerUnreachable,
+    EmptyAnswer,
     EmptyPrompt,
     FileUnreadable,
     ImageTooLarge,
@@ -31,7 +32,16 @@ from medgemma_tasks.errors import (
 from medgemma_tasks.layout import input_key, job_prefix, request_key
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
-from medgemma_tasks.models import ImagePart, KeywordTarget, State, TextPart, TokenTarget
+from medgemma_tasks.models import (
+    CharactersTarget,
+    EveryTokenTarget,
+    ImagePart,
+    KeywordTarget,
+    PromptTarget,
+    State,
+    TextPart,
+    TokenTarget,
+)
 from tests.parts import OTHER_JOB, picture, record_of
 
 Run = Callable[[Job], None]
@@ -54,7 +64,7 @@ def test_a_question_is_written_and_then_published(
     assert published == [job.id]
     request = ledger.request(job.id)
     assert request is not None
-    assert request.target == KeywordTarget(keyword="pneumothorax")
+    assert request.targets == (KeywordTarget(keyword="pneumothorax"),)
     system, user = request.messages
     assert system.role == "system"
     assert user.content == (ImagePart(image=0), TextPart(text="What?"))
@@ -87,7 +97,10 @@ def test_a_file_is_read(client: Client, tmp_path: Path) -> None:
         ({"images": b"no image"}, NotAnImage),
         ({"images": [picture(), b"no image"]}, NotAnImage),
         ({"images": picture((100_001, 1000))}, ImageTooLarge),
-        ({"keyword": "x", "token": 3}, InvalidRequest),
+        ({"keyword": ["x", " "]}, InvalidRequest),
+        ({"answer": " "}, EmptyAnswer),
+        ({"method": "No Method"}, InvalidRequest),
+        ({"resolution": "pixel"}, InvalidRequest),
         ({"keyword": " "}, InvalidRequest),
         ({"keyword": "x", "occurrence": 0}, InvalidRequest),
         ({"token": -1}, TokenOutOfRange),
@@ -119,10 +132,66 @@ def test_a_model_that_is_not_served_names_those_that_are(client: Client) -> None
     assert client.models() == ["phantom"]
 
 
+def test_one_question_may_ask_for_many_targets(client: Client, ledger: Ledger) -> None:
+    job = client.submit(
+        picture(),
+        "What?",
+        keyword=["heart", "lung"],
+        characters=(0, 5),
+        token=7,
+        prompt_words="What",
+        every_token=True,
+        targets=[KeywordTarget(keyword="rib", occurrence=2)],
+    )
+    request = ledger.request(job.id)
+    assert request is not None
+    assert request.targets == (
+        KeywordTarget(keyword="heart"),
+        KeywordTarget(keyword="lung"),
+        CharactersTarget(start=0, end=5),
+        TokenTarget(position=7),
+        PromptTarget(keyword="What"),
+        EveryTokenTarget(),
+        KeywordTarget(keyword="rib", occurrence=2),
+    )
+
+
+def test_texts_may_stand_before_between_and_after_images(client: Client, ledger: Ledger) -> None:
+    films = [picture(grey=3), picture(grey=4)]
+    job = client.submit(films, ["Before:", 0, "After:", 1, "What has changed?"])
+    request = ledger.request(job.id)
+    assert request is not None
+    assert request.messages[0].content == (
+        TextPart(text="Before:"),
+        ImagePart(image=0),
+        TextPart(text="After:"),
+        ImagePart(image=1),
+        TextPart(text="What has changed?"),
+    )
+
+
+def test_what_an_answer_is_given_and_how_it_is_explained_make_another_job(
+    client: Client, ledger: Ledger
+) -> None:
+    ways: list[dict[str, Any]] = [
+        {},
+        {"answer": "Clear."},
+        {"method": "rollout"},
+        {"resolution": "patch"},
+        {"areas": True},
+        {"every_token": True},
+    ]
+    jobs = [client.submit(picture(), "What?", **way) for way in ways]
+    assert len({job.id for job in jobs}) == len(ways)
+    request = ledger.request(jobs[1].id)
+    assert request is not None
+    assert request.given_answer == "Clear."
+
+
 def test_a_token_is_a_target(client: Client, ledger: Ledger) -> None:
     request = ledger.request(client.submit(picture(), "What?", token=7).id)
     assert request is not None
-    assert request.target == TokenTarget(position=7)
+    assert request.targets == (TokenTarget(position=7),)
 
 
 def test_a_job_under_way_is_not_published_again(client: Client, published: list[str]) -> None:

@@ -7,23 +7,32 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medgemma_client.question import make_messages, make_options, make_target
+from medgemma_client.question import Wanted, check_given, make_options, make_targets
 from medgemma_tasks.errors import (
-    EmptyPrompt,
+    EmptyAnswer,
     InvalidRequest,
     MedGemmaError,
     SequenceTooLong,
     TokenOutOfRange,
 )
-from medgemma_tasks.models import AnswerTarget, KeywordTarget, Target, TokenTarget
+from medgemma_tasks.models import (
+    AnswerTarget,
+    CharactersTarget,
+    EveryTokenTarget,
+    KeywordTarget,
+    Options,
+    PromptTarget,
+    Target,
+    TokenTarget,
+)
 from tests.stub_engine import StubEngine
 
 SERVED = StubEngine().served
 
 
 def target(**given: Any) -> Target:
-    plain = {"keyword": None, "token": None, "target": None, "occurrence": 1, "whole_word": True}
-    return make_target(**{**plain, **given})
+    (found,) = make_targets(Wanted(**given))
+    return found
 
 
 @pytest.mark.parametrize(
@@ -33,7 +42,13 @@ def target(**given: Any) -> Target:
         ({"keyword": " lung "}, KeywordTarget(keyword="lung")),
         ({"keyword": "x", "occurrence": np.int64(2)}, KeywordTarget(keyword="x", occurrence=2)),
         ({"token": np.int32(7)}, TokenTarget(position=7)),
-        ({"target": TokenTarget(position=1)}, TokenTarget(position=1)),
+        ({"targets": TokenTarget(position=1)}, TokenTarget(position=1)),
+        ({"targets": [TokenTarget(position=1)]}, TokenTarget(position=1)),
+        ({"keyword": ["lung"]}, KeywordTarget(keyword="lung")),
+        ({"prompt_words": " lung "}, PromptTarget(keyword="lung")),
+        ({"characters": (3, 9)}, CharactersTarget(start=3, end=9)),
+        ({"characters": [3, None]}, CharactersTarget(start=3)),
+        ({"every_token": True}, EveryTokenTarget()),
     ],
 )
 def test_what_is_given_becomes_the_target(given: dict[str, Any], wanted: Target) -> None:
@@ -58,8 +73,15 @@ def test_what_is_given_becomes_the_target(given: dict[str, Any], wanted: Target)
         # No token predicts the first one.
         ({"token": 0}, TokenOutOfRange),
         ({"token": -1}, TokenOutOfRange),
-        ({"target": TokenTarget(position=0)}, TokenOutOfRange),
-        ({"target": {"kind": "answer"}}, InvalidRequest),
+        ({"targets": TokenTarget(position=0)}, TokenOutOfRange),
+        ({"targets": {"kind": "answer"}}, InvalidRequest),
+        ({"targets": [{"kind": "answer"}]}, InvalidRequest),
+        ({"targets": Options()}, InvalidRequest),
+        ({"characters": 5}, InvalidRequest),
+        ({"characters": (5,)}, InvalidRequest),
+        ({"characters": (-1, 3)}, InvalidRequest),
+        ({"characters": ("a", 3)}, InvalidRequest),
+        ({"prompt_words": [5]}, InvalidRequest),
     ],
 )
 def test_a_target_that_cannot_be_is_refused(
@@ -70,41 +92,24 @@ def test_a_target_that_cannot_be_is_refused(
     assert type(caught.value) is error
 
 
-@pytest.mark.parametrize(
-    ("prompt", "system", "error"),
-    [
-        (None, None, InvalidRequest),
-        (5, None, InvalidRequest),
-        (b"What?", None, InvalidRequest),
-        ("What?", 5, InvalidRequest),
-        (" \n", None, EmptyPrompt),
-    ],
-)
-def test_a_prompt_that_is_no_text_is_refused(
-    prompt: Any, system: Any, error: type[MedGemmaError]
-) -> None:
-    with pytest.raises(MedGemmaError) as caught:
-        make_messages(prompt, system, 1)
-    assert type(caught.value) is error
-
-
-def test_an_empty_system_text_is_none() -> None:
-    assert len(make_messages("What?", " ", 1)) == 1
-    assert len(make_messages("What?", "Be brief.", 1)) == 2
+@pytest.mark.parametrize(("answer", "error"), [(5, InvalidRequest), (" \n", EmptyAnswer)])
+def test_a_given_answer_that_is_none_is_refused(answer: Any, error: type[MedGemmaError]) -> None:
+    with pytest.raises(error):
+        check_given(answer)
 
 
 @pytest.mark.parametrize("wrong", ["x", "3", 3.5, True, 0, -1, 10**9])
 def test_a_number_of_tokens_that_cannot_be_is_refused(wrong: Any) -> None:
     with pytest.raises(InvalidRequest, match="max_new_tokens"):
-        make_options(wrong, True, 1, SERVED)
+        make_options(1, SERVED, wrong)
 
 
 def test_padding_is_yes_or_no() -> None:
-    assert make_options(None, False, 1, SERVED).pad_to_square is False
+    assert make_options(1, SERVED, pad_to_square=False).pad_to_square is False
     with pytest.raises(InvalidRequest, match="pad_to_square"):
-        make_options(None, "maybe", 1, SERVED)  # type: ignore[arg-type]
+        make_options(1, SERVED, pad_to_square="maybe")
 
 
 def test_images_that_leave_no_room_are_refused() -> None:
     with pytest.raises(SequenceTooLong):
-        make_options(None, True, 10_000, SERVED)
+        make_options(10_000, SERVED)

@@ -6,16 +6,20 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from medgemma_tasks.models import (
+    CharactersTarget,
+    EveryTokenTarget,
     ExplanationRecord,
     ExplanationRequest,
     ImageAttributes,
     KeywordTarget,
     Live,
     Message,
+    PromptTarget,
     ServedModel,
     Stage,
     State,
     Status,
+    Target,
     TextPart,
     TokenTarget,
 )
@@ -24,12 +28,15 @@ from tests.parts import record_of, request_for
 PATIENT = st.text(max_size=200)
 TARGETS = st.one_of(
     st.builds(KeywordTarget, keyword=st.text(min_size=1, max_size=50)),
+    st.builds(PromptTarget, keyword=st.text(min_size=1, max_size=50)),
+    st.builds(CharactersTarget, start=st.integers(0, 99), end=st.none() | st.integers(1, 99)),
     st.builds(TokenTarget, position=st.integers(0, 10_000)),
+    st.builds(EveryTokenTarget),
 )
 
 
 @given(PATIENT, TARGETS)
-def test_a_request_comes_back_from_json(prompt: str, target: KeywordTarget | TokenTarget) -> None:
+def test_a_request_comes_back_from_json(prompt: str, target: Target) -> None:
     request = request_for(prompt, target=target)
     assert ExplanationRequest.model_validate_json(request.model_dump_json()) == request
 
@@ -66,7 +73,7 @@ def test_an_unknown_field_is_refused(model: BaseModel) -> None:
 
 def test_another_schema_version_is_refused() -> None:
     with pytest.raises(ValidationError):
-        ExplanationRequest.model_validate({**request_for().model_dump(), "schema_version": 2})
+        ExplanationRequest.model_validate({**request_for().model_dump(), "schema_version": 3})
 
 
 def test_a_record_is_never_about_a_running_job() -> None:

@@ -37,7 +37,7 @@ def test_a_request_is_valid() -> None:
 def test_results_of_every_state_are_valid() -> None:
     request = request_for()
     explained = explain(request, [picture()], StubEngine().served)
-    fields = ("answer", "targets", "images", "tokens", "shares", "consistency", "model")
+    fields = ("answer", "targets", "images", "tokens", "consistency", "model")
     succeeded = record_of().model_copy(update={name: getattr(explained, name) for name in fields})
     error = ErrorRecord(code="out_of_memory", message="Too little memory.")
     for record in (

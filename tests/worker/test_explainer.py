@@ -20,10 +20,11 @@ from medgemma_tasks.errors import (
     TokenOutOfRange,
     TruncatedImage,
 )
-from medgemma_tasks.models import AnswerTarget, ImagePart, Message, Options, Stage, TextPart
+from medgemma_tasks.models import Stage
 from medgemma_worker import MedGemmaExplainer, load_medgemma
 from medgemma_worker.phantom.images import make_phantom, overlaps_cell
 from medgemma_worker.pictures_in import prepared, read_picture
+from medgemma_worker.question import ask
 from medgemma_worker.relevancy.explain import embed, relevancy_row
 
 PROMPT = "Is there a finding?"
@@ -109,14 +110,10 @@ def test_the_word_of_the_question_is_not_taken_for_one_of_the_answer(explainer, 
 
 
 def test_text_before_the_image_and_a_system_prompt_move_nothing_wrongly(explainer, phantom) -> None:
-    image = phantom.image.convert("RGB")
-    messages = [
-        Message(role="system", content=(TextPart(text="You are a radiologist."),)),
-        Message(role="user", content=(TextPart(text=PROMPT), ImagePart(image=0))),
-    ]
-    result = explainer.run([image], messages, AnswerTarget(), Options())
+    result = explainer.explain(phantom.image, [PROMPT, 0], system="You are a radiologist.")
     assert result.consistency.misses == 0
     assert overlaps_cell(phantom.mask, result.peak_cell())
+    assert result.metadata["prompt"] == f"You are a radiologist.\n{PROMPT}"
 
 
 def test_a_picture_may_be_an_array_or_a_file_and_gives_the_same(
@@ -167,11 +164,7 @@ def test_what_is_no_picture_is_refused(explainer, tmp_path: Path) -> None:
 
 def test_stages_are_reported_and_a_report_that_raises_ends_the_job(explainer, phantom) -> None:
     seen: list[tuple[Stage, float]] = []
-    message = Message(role="user", content=(ImagePart(image=0), TextPart(text=PROMPT)))
-    images = [phantom.image.convert("RGB")]
-    explainer.run(
-        images, [message], AnswerTarget(), Options(), lambda stage, p: seen.append((stage, p))
-    )
+    explainer.run(ask(phantom.image, PROMPT), lambda stage, p: seen.append((stage, p)))
     assert seen[0] == (Stage.GENERATING, 0.0)
     assert seen[-1] == (Stage.EXPLAINING, 0.0)
     assert len(seen) > 5
@@ -181,7 +174,7 @@ def test_stages_are_reported_and_a_report_that_raises_ends_the_job(explainer, ph
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        explainer.run(images, [message], AnswerTarget(), Options(), stop)
+        explainer.run(ask(phantom.image, PROMPT), stop)
     assert explainer.explain(phantom.image, PROMPT).generated_text == phantom.answer
 
 
@@ -252,24 +245,6 @@ def test_a_model_that_cannot_be_loaded_says_what_to_do(name: str, monkeypatch) -
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelLoadFailed, match="HF_TOKEN"):
         load_medgemma(name, device="cpu")
-
-
-def test_several_keywords_in_one_call_give_what_each_gives_alone(explainer, phantom) -> None:
-    words = ["consolidation", "zone"]
-    together = explainer.explain_keywords(phantom.image, PROMPT, words)
-    assert [result.spans[0].text for result in together] == words
-    for word, result in zip(words, together, strict=True):
-        alone = explainer.explain_keyword(phantom.image, PROMPT, word).image_scores
-        assert np.abs(result.image_scores - alone).max() <= 1e-5 * alone.max()
-
-
-def test_every_token_of_the_answer_has_a_map_of_its_own(explainer, phantom) -> None:
-    results = explainer.explain_tokens(phantom.image, PROMPT)
-    assert "".join(result.spans[0].text for result in results).strip() == phantom.answer
-    positions = [result.metadata["target_token_position"] for result in results]
-    assert positions == list(range(positions[0], positions[0] + len(positions)))
-    alone = explainer.explain(phantom.image, PROMPT, target_token_position=positions[3])
-    assert np.abs(results[3].image_scores - alone.image_scores).max() <= 1e-5
 
 
 def test_a_text_that_cannot_be_used_is_an_error_of_ours_that_does_not_quote_it(explainer) -> None:

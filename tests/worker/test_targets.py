@@ -6,10 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medgemma_tasks.errors import KeywordNotInAnswer, TokenOutOfRange
-from medgemma_tasks.models import AnswerTarget, KeywordTarget, TokenTarget
-from medgemma_worker.answer import Answer
-from medgemma_worker.targets import find_keyword, find_target
+from medgemma_tasks.errors import (
+    CharactersOutOfRange,
+    KeywordNotInAnswer,
+    KeywordNotInPrompt,
+    TokenOutOfRange,
+    TooManyTargets,
+)
+from medgemma_tasks.models import (
+    AnswerTarget,
+    CharactersTarget,
+    EveryTokenTarget,
+    KeywordTarget,
+    PromptTarget,
+    Span,
+    Target,
+    TokenTarget,
+)
+from medgemma_worker.answer import Answer, Words
+from medgemma_worker.targets import find_keyword, find_target, find_targets
 
 PIECES = ["The", " heart", ":", " a", " con", "solidation", ".", " A", " nodule", "."]
 
@@ -83,6 +98,46 @@ def test_positions_without_a_logit_are_refused(position: int) -> None:
 def test_a_token_of_the_prompt_has_no_place_in_the_answer() -> None:
     span = find_target(TokenTarget(position=12), answer(), labels=LABELS, images=IMAGES)
     assert span.char_start is None
+
+
+def found(*targets: Target, prompt: tuple[Words, ...] = ()) -> list[Span]:
+    return find_targets(targets, answer(), labels=LABELS, images=IMAGES, prompt=lambda: prompt)
+
+
+def test_every_token_of_the_answer_is_a_target_of_its_own() -> None:
+    spans = found(EveryTokenTarget())
+    assert [span.token_positions for span in spans] == [(p,) for p in range(20, 30)]
+    assert "".join(span.text for span in spans) == answer().text
+
+
+def test_targets_come_in_the_order_in_which_they_were_asked_for() -> None:
+    spans = found(KeywordTarget(keyword="nodule"), AnswerTarget(), TokenTarget(position=21))
+    assert [span.kind for span in spans] == ["keyword", "answer", "token"]
+
+
+def test_characters_are_the_tokens_that_gave_any_of_them() -> None:
+    assert found(CharactersTarget(start=15, end=17))[0].token_positions == (24, 25)
+    assert found(CharactersTarget())[0].text == answer().text
+    with pytest.raises(CharactersOutOfRange):
+        found(CharactersTarget(end=len(answer().text) + 1))
+
+
+def test_a_word_of_the_prompt_is_counted_over_all_its_texts() -> None:
+    texts = (
+        Words(text="a film", first=1, offsets=((0, 1), (1, 6))),
+        Words(text="a heart?", first=13, offsets=((0, 1), (1, 7), (7, 8))),
+    )
+    (span,) = found(PromptTarget(keyword="A", occurrence=2), prompt=texts)
+    assert (span.kind, span.token_positions, span.occurrences) == ("prompt", (13,), 2)
+    assert span.char_start is None
+    with pytest.raises(KeywordNotInPrompt, match=r"2 time\(s\)"):
+        found(PromptTarget(keyword="a", occurrence=3), prompt=texts)
+
+
+def test_more_targets_than_a_job_may_have_are_refused_and_the_answer_kept() -> None:
+    with pytest.raises(TooManyTargets) as caught:
+        found(*[EveryTokenTarget()] * 52)
+    assert caught.value.details["answer"] == answer().text
 
 
 @given(st.text(max_size=12), st.text(max_size=60), st.booleans())

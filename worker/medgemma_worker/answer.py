@@ -8,20 +8,20 @@ from dataclasses import dataclass
 
 from medgemma_tasks.errors import EmptyAnswer
 
+Decode = Callable[[Sequence[int]], str]
+"""Ids to text, keeping special tokens and leaving white space alone."""
 
-@dataclass(frozen=True)
-class Answer:
-    """An answer within a whole sequence of tokens.
 
-    text: without end markers, thinking block and outer white space. thinking: the block's text,
-    or None. first: position in the sequence of the first answer token. offsets: for each answer
-    token the characters that it gave, start and end, counted in ``text``: outer white space lies
-    before 0 or beyond the end, and a token that gave a part of one character has start equal to
-    end.
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """A run of text within a whole sequence of tokens.
+
+    first: position in the sequence of its first token. offsets: for each token the characters that
+    it gave, start and end, counted in ``text``: outer white space lies before 0 or beyond the end,
+    and a token that gave a part of one character has start equal to end.
     """
 
     text: str
-    thinking: str | None
     first: int
     offsets: tuple[tuple[int, int], ...]
 
@@ -34,11 +34,21 @@ class Answer:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answer(Words):
+    """An answer: its text is without end markers, thinking block and outer white space.
+
+    thinking: the block's text, or None.
+    """
+
+    thinking: str | None
+
+
 def read_answer(
     generated: Sequence[int],
     *,
     first: int,
-    decode: Callable[[Sequence[int]], str],
+    decode: Decode,
     ends: frozenset[int],
     thinking: tuple[int | None, int | None],
 ) -> Answer:
@@ -79,9 +89,7 @@ def read_answer(
     return Answer(text=text, thinking=thought, first=first + begin, offsets=shifted)
 
 
-def token_offsets(
-    ids: Sequence[int], full: str, decode: Callable[[Sequence[int]], str]
-) -> list[tuple[int, int]]:
+def token_offsets(ids: Sequence[int], full: str, decode: Decode) -> list[tuple[int, int]]:
     """Start and end in ``full`` of what each token gave.
 
     By decoding each prefix: a tokenizer's own offsets are those of encoding, and a token may be

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
 
+from medgemma_tasks.errors import EmptyAnswer
 from medgemma_tasks.models import Message, Options, Shares
-from medgemma_worker.answer import Answer, read_answer
+from medgemma_worker.answer import Answer, Decode, Words, read_answer, token_offsets
 from medgemma_worker.generation import end_tokens, generate
 from medgemma_worker.pictures_in import prepared
-from medgemma_worker.prompt import THINKING, Prompt, build_prompt
+from medgemma_worker.prompt import (
+    THINKING,
+    Prompt,
+    build_prompt,
+    check_texts,
+    reserved_tokens,
+)
 from medgemma_worker.relevancy.explain import RelevancyRow
 
 if TYPE_CHECKING:
@@ -23,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Prompt and generated tokens as one sequence of T tokens, on the model's device."""
+    """Prompt and answer as one sequence of T tokens, on the model's device."""
 
     ids: torch.Tensor  # int64 (T,)
     kinds: torch.Tensor  # int64 (1, T), 1 on image tokens
@@ -31,6 +39,20 @@ class Conversation:
     roles: tuple[str, ...]  # "image", "special", "prompt" or "answer"
     prompt: Prompt
     answer: Answer
+    decode: Decode = field(repr=False)
+
+    def prompt_words(self) -> tuple[Words, ...]:
+        """The runs of text in the prompt that the caller wrote: before, between, after images."""
+        found = []
+        places = range(self.prompt.length)
+        for role, run in itertools.groupby(places, key=lambda place: self.roles[place]):
+            positions = list(run)
+            if role == "prompt":
+                ids = self.ids[positions].tolist()
+                text = self.decode(ids)
+                offsets = tuple(token_offsets(ids, text, self.decode))
+                found.append(Words(text=text, first=positions[0], offsets=offsets))
+        return tuple(found)
 
 
 def converse(
@@ -40,33 +62,38 @@ def converse(
     messages: Sequence[Message],
     options: Options,
     *,
+    given_answer: str | None = None,
     tell: Callable[[float], None],
 ) -> Conversation:
-    """Ask, and decode the greedy answer, once.
+    """Ask, and decode the greedy answer, once; or take the answer that is given, and decode none.
 
     ``tell`` is called for each token with the fraction of the tokens allowed; it may raise.
     Raises the errors of ``build_prompt`` and ``read_answer``.
     """
     tokenizer = processor.tokenizer
+
+    def decode(ids: Sequence[int]) -> str:
+        return str(
+            tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        )
+
     shown = [prepared(image, pad=options.pad_to_square) for image in images]
-    prompt = build_prompt(model, processor, messages, shown, room=options.max_new_tokens)
-    generated = generate(
-        model,
-        prompt,
-        max_new_tokens=options.max_new_tokens,
-        tell=tell,
-    )
+    given = None if given_answer is None else _tokens(processor, given_answer)
+    room = options.max_new_tokens if given is None else len(given)
+    prompt = build_prompt(model, processor, messages, shown, room=room)
+    if given is None:
+        said = generate(model, prompt, max_new_tokens=options.max_new_tokens, tell=tell)
+    else:
+        said = given
     vocabulary = tokenizer.get_vocab()
     answer = read_answer(
-        generated,
+        said,
         first=prompt.length,
-        decode=lambda ids: str(
-            tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        ),
+        decode=decode,
         ends=end_tokens(model),
         thinking=(vocabulary.get(THINKING[0]), vocabulary.get(THINKING[1])),
     )
-    new = torch.tensor([generated], device=prompt.input_ids.device)
+    new = torch.tensor([said], device=prompt.input_ids.device)
     ids = torch.cat([prompt.input_ids, new], dim=1)
     kinds = torch.cat([prompt.token_type_ids, torch.zeros_like(new)], dim=1)
     labels = tuple(token.replace("▁", " ") for token in tokenizer.convert_ids_to_tokens(ids[0]))
@@ -78,7 +105,17 @@ def converse(
         roles=roles(ids[0].tolist(), labels, prompt, special),
         prompt=prompt,
         answer=answer,
+        decode=decode,
     )
+
+
+def _tokens(processor: Gemma3Processor, answer: str) -> list[int]:
+    """A given answer as tokens. Raises ReservedToken, EmptyAnswer."""
+    check_texts([answer], reserved_tokens(processor))
+    if not answer.strip():
+        raise EmptyAnswer("The given answer is empty; give the words to explain.")
+    ids: list[int] = processor.tokenizer(answer.strip(), add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def roles(

@@ -14,13 +14,12 @@ from medgemma_tasks.errors import InvalidSettings
 from medgemma_tasks.models import (
     Consistency,
     ExplanationRequest,
-    ImageMap,
+    ImageGrid,
     ModelRecord,
     ServedModel,
-    Shares,
-    Span,
     Stage,
-    TokenScore,
+    TargetRecord,
+    Token,
 )
 from medgemma_tasks.settings import Settings
 
@@ -45,12 +44,11 @@ class Explained:
     """An explanation, ready to be stored: the fields of ExplanationRecord that the engine knows."""
 
     answer: str
+    answer_given: bool
     thinking: str | None
-    targets: tuple[Span, ...]
-    images: tuple[ImageMap, ...]
-    tokens: tuple[TokenScore, ...]
-    shares: Shares
-    own_relevancy: float
+    targets: tuple[TargetRecord, ...]
+    images: tuple[ImageGrid, ...]
+    tokens: tuple[Token, ...]
     consistency: Consistency
     model: ModelRecord
     seconds: dict[str, float]

@@ -2,48 +2,40 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
-from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 
-from medgemma_tasks.errors import EmptyPrompt, InvalidRequest
+from medgemma_tasks.asking import Prompt
 from medgemma_tasks.explanation import ExplanationResult
 from medgemma_tasks.making import make
 from medgemma_tasks.models import (
     AnswerTarget,
-    Consistency,
+    CharactersTarget,
+    EveryTokenTarget,
     KeywordTarget,
-    Message,
-    Options,
-    Span,
+    PromptTarget,
     Stage,
     Target,
-    TextPart,
     TokenTarget,
 )
-from medgemma_worker.conversation import Conversation, converse, shares, texts_of
-from medgemma_worker.pictures_in import Picture, read_picture
-from medgemma_worker.prompt import Prompt
+from medgemma_worker.conversation import converse
+from medgemma_worker.explaining import Answered, explain_answered
+from medgemma_worker.pictures_in import Picture
+from medgemma_worker.question import Asked, Question, ask
 from medgemma_worker.relevancy.attention import install
-from medgemma_worker.relevancy.explain import Passage, RelevancyRow, embed, explain
-from medgemma_worker.relevancy.memory import must_checkpoint
-from medgemma_worker.targets import find_target
+from medgemma_worker.relevancy.methods import check_method
+from medgemma_worker.targets import find_targets
 
 if TYPE_CHECKING:
     from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
 
-METHOD = "chefer"
-METHOD_VERSION = "1"
-"""Part of every job id: raised whenever the same question would get other numbers."""
-
 Report = Callable[[Stage, float], None]
+Pictures = Picture | Sequence[Picture]
 
 
 def _quiet(stage: Stage, progress: float) -> None:
@@ -56,6 +48,11 @@ class MedGemmaExplainer:
     The model must come from ``load_medgemma``, or be any frozen
     ``Gemma3ForConditionalGeneration`` in eval mode. One explanation runs at a time; calls from
     other threads wait.
+
+    Every way of asking takes one picture or several, and a prompt that is a text (read after the
+    pictures) or texts and pictures in order (``["Before:", 0, "After:", 1, "What changed?"]``);
+    besides, by keyword, a ``system`` prompt, an ``answer`` to explain instead of generating one,
+    and ``options`` (``medgemma_tasks.models.Options``).
     """
 
     def __init__(
@@ -78,219 +75,137 @@ class MedGemmaExplainer:
 
     def explain(
         self,
-        image: Picture | Sequence[Picture],
-        prompt: str,
+        image: Pictures,
+        prompt: Prompt,
         target_token_position: int | None = None,
-        *,
-        options: Options | None = None,
+        **asked: Unpack[Asked],
     ) -> ExplanationResult:
         """Explain one token by its position in the sequence, or the whole answer by default."""
         target: Target = AnswerTarget()
         if target_token_position is not None:
             target = TokenTarget(position=target_token_position)
-        return self._ask(image, prompt, target, options)
+        return self._one(image, prompt, target, asked)
 
     def explain_keyword(
         self,
-        image: Picture | Sequence[Picture],
-        prompt: str,
+        image: Pictures,
+        prompt: Prompt,
         keyword: str,
         *,
         occurrence: int = 1,
         whole_word: bool = True,
-        options: Options | None = None,
+        **asked: Unpack[Asked],
     ) -> ExplanationResult:
         """Explain a word or phrase of the answer. Raises KeywordNotInAnswer."""
-        target = _keyword(keyword, occurrence=occurrence, whole_word=whole_word)
-        return self._ask(image, prompt, target, options)
+        target = _words(KeywordTarget, keyword, occurrence=occurrence, whole_word=whole_word)
+        return self._one(image, prompt, target, asked)
 
     def explain_answer_span(
         self,
-        image: Picture | Sequence[Picture],
-        prompt: str,
-        *,
-        options: Options | None = None,
+        image: Pictures,
+        prompt: Prompt,
+        start: int | None = None,
+        end: int | None = None,
+        **asked: Unpack[Asked],
     ) -> ExplanationResult:
-        """Explain the whole answer, without its end markers and thinking block."""
-        return self._ask(image, prompt, AnswerTarget(), options)
+        """Explain the whole answer, without its end markers and thinking block; or of it the
+        characters ``start`` to ``end - 1``, counted from 0. Raises CharactersOutOfRange."""
+        target: Target = AnswerTarget()
+        if start is not None or end is not None:
+            target = make(CharactersTarget, "span of characters", start=start or 0, end=end)
+        return self._one(image, prompt, target, asked)
 
-    # Beyond it: many targets for the price of one generation and one forward pass.
+    # Beyond it.
+
+    def explain_prompt(
+        self,
+        image: Pictures,
+        prompt: Prompt,
+        words: str,
+        *,
+        occurrence: int = 1,
+        whole_word: bool = True,
+        **asked: Unpack[Asked],
+    ) -> ExplanationResult:
+        """Explain words of the prompt: why the model would have said them there itself.
+
+        Raises KeywordNotInPrompt.
+        """
+        target = _words(PromptTarget, words, occurrence=occurrence, whole_word=whole_word)
+        return self._one(image, prompt, target, asked)
 
     def explain_keywords(
-        self,
-        image: Picture | Sequence[Picture],
-        prompt: str,
-        keywords: Sequence[str],
-        *,
-        options: Options | None = None,
+        self, image: Pictures, prompt: Prompt, keywords: Sequence[str], **asked: Unpack[Asked]
     ) -> list[ExplanationResult]:
-        """Explain several words of one answer. Raises KeywordNotInAnswer for the first missing."""
-        images, message = _question(image, prompt)
-        targets = [_keyword(keyword) for keyword in keywords]
-        return self._run(images, [message], lambda _: targets, options or Options())
+        """Explain several words of one answer, for one generation and one forward pass.
+
+        Raises KeywordNotInAnswer for the first that is missing.
+        """
+        targets = [_words(KeywordTarget, keyword) for keyword in keywords]
+        return self.run(ask(image, prompt, targets, **asked))
 
     def explain_tokens(
-        self,
-        image: Picture | Sequence[Picture],
-        prompt: str,
-        *,
-        options: Options | None = None,
+        self, image: Pictures, prompt: Prompt, **asked: Unpack[Asked]
     ) -> list[ExplanationResult]:
         """Explain every token of the answer, each on its own, in the order of the answer."""
+        return self.run(ask(image, prompt, [EveryTokenTarget()], **asked))
 
-        def each(sequence: Conversation) -> list[Target]:
-            answer = sequence.answer
-            return [TokenTarget(position=p) for p in answer.span(0, len(answer.text))]
-
-        images, message = _question(image, prompt)
-        return self._run(images, [message], each, options or Options())
-
-    def _ask(
-        self,
-        image: Picture | Sequence[Picture],
-        prompt: str,
-        target: Target,
-        options: Options | None,
+    def _one(
+        self, image: Pictures, prompt: Prompt, target: Target, asked: Asked
     ) -> ExplanationResult:
-        images, message = _question(image, prompt)
-        return self.run(images, [message], target, options or Options())
+        return self.run(ask(image, prompt, [target], **asked))[0]
 
     # What the queue side calls.
 
-    def run(
-        self,
-        images: Sequence[Image.Image],
-        messages: Sequence[Message],
-        target: Target,
-        options: Options,
-        report: Report = _quiet,
-    ) -> ExplanationResult:
-        """Generate once, find the target, explain it.
+    def run(self, question: Question, report: Report = _quiet) -> list[ExplanationResult]:
+        """Generate once, find the targets, explain them: a result for each target.
 
         ``report`` is called as each stage begins and while tokens come; it may raise, to cancel.
-        Raises the errors of ``build_prompt``, ``read_answer``, ``find_target`` and ``explain``.
+        Raises the errors of ``build_prompt``, ``read_answer``, ``find_targets`` and ``explain``.
         """
-        return self._run(images, messages, lambda _: [target], options, report)[0]
+        return self.run_many([question], report)[0]
 
-    def _run(
-        self,
-        images: Sequence[Image.Image],
-        messages: Sequence[Message],
-        choose: Callable[[Conversation], Sequence[Target]],
-        options: Options,
-        report: Report = _quiet,
-    ) -> list[ExplanationResult]:
-        """One generation, one forward pass, and one backward pass for each target."""
+    def run_many(
+        self, questions: Sequence[Question], report: Report = _quiet
+    ) -> list[list[ExplanationResult]]:
+        """Several questions explained together: for each what it would get alone.
+
+        Memory grows with their number; one that cannot be explained fails all.
+        """
+        for question in questions:
+            check_method(question.options.method)
         with self._lock:
-            began = time.perf_counter()
-            report(Stage.GENERATING, 0.0)
-            sequence = converse(
-                self.model,
-                self.processor,
-                images,
-                messages,
-                options,
-                tell=lambda progress: report(Stage.GENERATING, progress),
-            )
-            answered = time.perf_counter()
+            answered = [self._answer(question, report) for question in questions]
             report(Stage.EXPLAINING, 0.0)
-            spans = [
-                find_target(
-                    target, sequence.answer, labels=sequence.labels, images=sequence.prompt.images
-                )
-                for target in choose(sequence)
-            ]
-            rows = self._explain(sequence, [span.token_positions for span in spans])
-            seconds = {
-                "generating": answered - began,
-                "explaining": time.perf_counter() - answered,
-            }
-        texts = [p.text for m in messages for p in m.content if isinstance(p, TextPart)]
-        return [
-            self._result(sequence, span, row, options, "\n".join(texts), seconds)
-            for span, row in zip(spans, rows, strict=True)
-        ]
+            found: dict[int, list[ExplanationResult]] = {}
+            places = sorted(range(len(answered)), key=lambda i: questions[i].options.method)
+            for _, group in itertools.groupby(places, lambda i: questions[i].options.method):
+                together = list(group)
+                results = explain_answered(self.model, [answered[i] for i in together])
+                found.update(zip(together, results, strict=True))
+        return [found[i] for i in range(len(questions))]
 
-    def _result(
-        self,
-        sequence: Conversation,
-        span: Span,
-        row: RelevancyRow,
-        options: Options,
-        prompt: str,
-        seconds: dict[str, float],
-    ) -> ExplanationResult:
-        last = span.token_positions[-1]
-        return ExplanationResult.from_scores(
-            image_scores=self._maps(row.gained, sequence.prompt),
-            raw_image_relevancy=self._maps(row.attention, sequence.prompt),
-            **texts_of(row, sequence),
-            generated_text=sequence.answer.text,
-            pad_to_square=options.pad_to_square,
-            thinking=sequence.answer.thinking,
-            own_relevancy=float(row.gained[list(row.own)].sum()),
-            shares=shares(row, sequence.roles),
-            consistency=Consistency(checked=row.checked, misses=row.misses),
-            spans=(span,),
-            metadata={
-                "seq_len": len(sequence.labels),
-                "num_layers": int(self.model.config.text_config.num_hidden_layers),
-                "input_len": sequence.prompt.length,
-                "prompt": prompt,
-                "target_token": "".join(span.tokens),
-                "target_token_position": last,
-                "logit_position": last - 1,
-                "method": METHOD,
-                "method_version": METHOD_VERSION,
-                "seconds": seconds,
-            },
+    def _answer(self, question: Question, report: Report) -> Answered:
+        began = time.perf_counter()
+        report(Stage.GENERATING, 0.0)
+        sequence = converse(
+            self.model,
+            self.processor,
+            question.images,
+            question.messages,
+            question.options,
+            given_answer=question.given_answer,
+            tell=lambda progress: report(Stage.GENERATING, progress),
         )
-
-    def _explain(
-        self, sequence: Conversation, targets: Sequence[Sequence[int]]
-    ) -> list[RelevancyRow]:
-        model = self.model
-        passage = Passage(
-            embed(model, sequence.ids[None], sequence.kinds, sequence.prompt.pixel_values),
-            sequence.kinds,
-            sequence.ids,
+        spans = find_targets(
+            question.targets,
+            sequence.answer,
+            labels=sequence.labels,
             images=sequence.prompt.images,
-            answer_first=sequence.prompt.length,
+            prompt=sequence.prompt_words,
         )
-        longest = max(positions[-1] for positions in targets)
-        return explain(
-            model,
-            [passage],
-            [targets],
-            checkpoint=must_checkpoint(
-                model.config.text_config, longest, model.dtype, model.device
-            ),
-        )[0]
-
-    def _maps(self, row: torch.Tensor, prompt: Prompt) -> NDArray[np.float32]:
-        """The row's image parts: float32 (n, rows, columns); zero where the target comes first."""
-        count = int(self.model.config.mm_tokens_per_image)
-        side = round(count**0.5)
-        maps = np.zeros((len(prompt.images), side, side), dtype=np.float32)
-        for index, (first, end) in enumerate(prompt.images):
-            if end <= row.numel():
-                maps[index] = row[first:end].numpy().reshape(side, side)
-        return maps
+        return Answered(question, sequence, tuple(spans), time.perf_counter() - began)
 
 
-def _question(image: Picture | Sequence[Picture], prompt: str) -> tuple[list[Image.Image], Message]:
-    """The images and the one turn of a question: the images, then the text."""
-    one = isinstance(image, (Image.Image, np.ndarray, str, PathLike))
-    pictures: Sequence[Picture] = [image] if one else list(image)  # type: ignore[list-item,arg-type]
-    if not pictures:
-        raise InvalidRequest("There is no image; pass one or more.")
-    if not prompt.strip():
-        raise EmptyPrompt("The prompt is empty; ask something about the image.")
-    images = [read_picture(picture) for picture in pictures]
-    parts = (*({"type": "image", "image": i} for i in range(len(images))),)
-    content = (*parts, {"type": "text", "text": prompt})
-    return images, make(Message, "prompt", role="user", content=content)
-
-
-def _keyword(keyword: str, **options: Any) -> KeywordTarget:
-    return make(KeywordTarget, "keyword", keyword=keyword, **options)
+def _words(kind: type[KeywordTarget | PromptTarget], words: str, **options: Any) -> Target:
+    return make(kind, "keyword", keyword=words, **options)

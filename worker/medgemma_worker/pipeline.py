@@ -14,22 +14,15 @@ import transformers
 from PIL import Image
 
 from medgemma_tasks.errors import OutOfMemory
-from medgemma_tasks.explanation import ExplanationResult, display_range
-from medgemma_tasks.geometry import grid_square
-from medgemma_tasks.models import (
-    ExplanationRequest,
-    ImageMap,
-    ImageRef,
-    ModelRecord,
-    Options,
-    ServedModel,
-    TokenScore,
-)
-from medgemma_tasks.pictures import draw_heatmap, draw_overlay, to_png
+from medgemma_tasks.models import ExplanationRequest, ModelRecord, ServedModel
 from medgemma_tasks.settings import Settings
-from medgemma_worker.engine import Explained, File, Report
-from medgemma_worker.explainer import METHOD, METHOD_VERSION, MedGemmaExplainer
+from medgemma_worker.engine import Explained, Report
+from medgemma_worker.explainer import MedGemmaExplainer
+from medgemma_worker.explaining import METHOD_VERSION
 from medgemma_worker.loading import load_medgemma, revision_of
+from medgemma_worker.question import Question
+from medgemma_worker.relevancy.methods import DEFAULT
+from medgemma_worker.rendering import describe, render
 
 if TYPE_CHECKING:
     from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
@@ -55,7 +48,7 @@ class ModelEngine:
         self._served = ServedModel(
             name=name,
             revision=revision,
-            method=METHOD,
+            method=DEFAULT,
             method_version=METHOD_VERSION,
             max_context_tokens=int(config.text_config.max_position_embeddings),
             tokens_per_image=int(config.mm_tokens_per_image),
@@ -64,7 +57,7 @@ class ModelEngine:
         self._record = ModelRecord(
             name=name,
             revision=revision,
-            method=METHOD,
+            method=DEFAULT,
             method_version=METHOD_VERSION,
             dtype=str(model.dtype).removeprefix("torch."),
             device=_device_name(model.device),
@@ -92,10 +85,15 @@ class ModelEngine:
         self, request: ExplanationRequest, images: Sequence[Image.Image], report: Report
     ) -> Explained:
         """See ``Engine.explain``. Raises OutOfMemory besides the request's own errors."""
+        question = Question(
+            images=tuple(image.convert("RGB") for image in images),
+            messages=request.messages,
+            targets=request.targets,
+            options=request.options,
+            given_answer=request.given_answer,
+        )
         try:
-            result = self._explainer.run(
-                images, request.messages, request.target, request.options, report
-            )
+            results = self._explainer.run(question, report)
         except torch.cuda.OutOfMemoryError:
             torch.cuda.empty_cache()
             raise OutOfMemory(
@@ -103,18 +101,18 @@ class ModelEngine:
                 "larger device."
             ) from None
         began = time.perf_counter()
-        maps, files = render(result, request.images, images, request.options)
+        first, described = results[0], describe(results, request.images)
+        files = render(results, described, images)
         return Explained(
-            answer=result.generated_text,
-            thinking=result.thinking,
-            targets=result.spans,
-            images=maps,
-            tokens=_tokens(result),
-            shares=result.shares,
-            own_relevancy=result.own_relevancy,
-            consistency=result.consistency,
-            model=self._record,
-            seconds={**result.metadata["seconds"], "rendering": time.perf_counter() - began},
+            answer=first.generated_text,
+            answer_given=request.given_answer is not None,
+            thinking=first.thinking,
+            targets=described.targets,
+            images=described.images,
+            tokens=described.tokens,
+            consistency=first.consistency,
+            model=self._record.model_copy(update={"method": request.options.method}),
+            seconds={**first.metadata["seconds"], "rendering": time.perf_counter() - began},
             peak_memory_bytes=_peak_memory(self._device),
             files=files,
         )
@@ -123,62 +121,6 @@ class ModelEngine:
 def load(settings: Settings) -> ModelEngine:
     """The loader that MEDGEMMA_ENGINE names by default."""
     return ModelEngine.load(settings)
-
-
-def render(
-    result: ExplanationResult,
-    refs: Sequence[ImageRef],
-    images: Sequence[Image.Image],
-    options: Options,
-) -> tuple[tuple[ImageMap, ...], dict[str, File]]:
-    """Heatmaps, overlays and arrays of a result, with what the record says of each image."""
-    low, high = display_range(result.image_scores)
-    total = float(result.image_scores.sum())
-    files = {"relevancy.npz": File(result.arrays(), "application/octet-stream")}
-    maps = []
-    for k, (ref, image, scores) in enumerate(zip(refs, images, result.image_scores, strict=True)):
-        square = grid_square(image.width, image.height, options.pad_to_square)
-        heatmap = draw_heatmap(scores, size=image.size, square=square, low=low, high=high)
-        overlay = draw_overlay(
-            image,
-            scores,
-            square=square,
-            low=low,
-            high=high,
-            left_of_image=ref.attributes.left_of_image,
-        )
-        files[f"heatmap-{k}.png"] = File(to_png(heatmap), "image/png")
-        files[f"overlay-{k}.png"] = File(to_png(overlay), "image/png")
-        maps.append(
-            ImageMap(
-                image=ref,
-                rows=scores.shape[0],
-                columns=scores.shape[1],
-                square=square,
-                share=result.shares.images * float(scores.sum()) / total if total else 0.0,
-                low=low,
-                high=high,
-                peak_cell=result.peak_cell(k),
-                heatmap=f"heatmap-{k}.png",
-                overlay=f"overlay-{k}.png",
-            )
-        )
-    return tuple(maps), files
-
-
-def _tokens(result: ExplanationResult) -> tuple[TokenScore, ...]:
-    return tuple(
-        TokenScore.model_validate(
-            {"position": int(position), "text": text, "role": role, "score": float(score)}
-        )
-        for position, text, role, score in zip(
-            result.text_positions,
-            result.token_labels,
-            result.text_roles,
-            result.text_scores,
-            strict=True,
-        )
-    )
 
 
 def _device_name(device: torch.device) -> str:

@@ -16,8 +16,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from medgemma_client.report.figures import embedded_edge, legend, mapped_figure, plain_figure
-from medgemma_client.report.text import answer_pieces, shaded_tokens, visible
+from medgemma_client.report.figures import embedded_edge, plain_figure
+from medgemma_client.report.targets import target_views
+from medgemma_client.report.text import answer_pieces, visible
 from medgemma_tasks.errors import InvalidRequest
 from medgemma_tasks.models import ExplanationRecord, ExplanationRequest, Message, State, TextPart
 from medgemma_tasks.pictures import NOTICE
@@ -29,13 +30,13 @@ def render_report(
     record: ExplanationRecord,
     request: ExplanationRequest,
     images: Sequence[Image.Image],
-    maps: NDArray[np.float32] | Sequence[NDArray[np.float32]],
+    maps: Sequence[NDArray[np.float32]],
 ) -> str:
     """One HTML page that works offline, and shows its pictures even without JavaScript.
 
-    images: the originals in the order of the request, 8 bits a channel. maps: float32 (n, rows,
-    columns), unscaled, as `ExplanationResult.image_scores`. A failed or cancelled record needs no
-    maps; images, where given, are shown plain.
+    images: the originals in the order of the request, 8 bits a channel. maps: for each target of
+    the record float32 (n, rows, columns), unscaled, as `ExplanationResult.image_scores`. A failed
+    or cancelled record needs no maps; images, where given, are shown plain.
 
     Prompts, answers and errors are untrusted: all text is escaped, and the page's own policy
     forbids it to load anything, and to run any script but its own (by hash).
@@ -46,11 +47,8 @@ def render_report(
         raise InvalidRequest("The record and the request are of two different jobs.")
     explained = record.state is State.SUCCEEDED
     count = len(record.images) if explained else len(images)
-    if len(images) != count or (explained and len(maps) != count) or count > len(request.images):
-        raise InvalidRequest(
-            f"The record has {count} images; {len(images)} images and {len(maps)} maps were given."
-        )
-    edge = embedded_edge(count)
+    if len(images) != count or count > len(request.images):
+        raise InvalidRequest(f"The record has {count} images; {len(images)} were given.")
     context: dict[str, Any] = {
         "record": record,
         "notice": NOTICE,
@@ -58,28 +56,22 @@ def render_report(
         "details": _details(record),
         "explained": explained,
         "failure": None,
-        "target": None,
-        "legend": None,
-        "tokens": None,
-        "shares": [],
+        "figures": [],
+        "targets": [],
+        "untold": 0,
     }
     if explained:
+        spans = [target.span for target in record.targets]
+        targets = target_views(record, images, maps)
         context |= {
-            "figures": [
-                mapped_figure(number, image, shown, scores, edge)
-                for number, (image, shown, scores) in enumerate(
-                    zip(images, record.images, maps, strict=True), start=1
-                )
-            ],
-            "legend": legend(record.images, list(maps)) if count else None,
-            "answer": answer_pieces(record.answer or "", record.targets),
-            "target": _target(record),
-            "tokens": shaded_tokens(record.tokens, record.targets),
-            "shares": _shares(record),
+            "answer": answer_pieces(record.answer or "", spans),
+            "targets": targets,
+            "untold": len(record.targets) - len(targets),
         }
     else:
         refs = request.images[: len(images)]
         answer = record.answer or (record.error.details.get("answer") if record.error else None)
+        edge = embedded_edge(count)
         context |= {
             "figures": [
                 plain_figure(number, image, ref, edge)
@@ -125,31 +117,6 @@ def _message(message: Message) -> dict[str, Any]:
     return {"label": label[message.role], "parts": parts}
 
 
-def _target(record: ExplanationRecord) -> str | None:
-    """What was explained, in words."""
-    if not record.targets:
-        return None
-    said = []
-    for span in record.targets:
-        if span.kind == "answer":
-            said.append("the whole answer")
-            continue
-        what = f"“{span.text}”"
-        if span.occurrences > 1:
-            what += f", occurrence {span.occurrence} of {span.occurrences}"
-        if span.char_start is None:
-            what += ", outside of the answer"
-        said.append(what)
-    return "; ".join(said)
-
-
-def _shares(record: ExplanationRecord) -> list[dict[str, Any]]:
-    if record.shares is None:
-        return []
-    parts = record.shares.model_dump()
-    return [{"name": name, "share": part, "text": f"{part:.1%}"} for name, part in parts.items()]
-
-
 def _failure(record: ExplanationRecord) -> dict[str, str]:
     cancelled = record.state is State.CANCELLED
     sentence = "It was cancelled." if cancelled else "It failed, and left no word of why."
@@ -179,8 +146,6 @@ def _details(record: ExplanationRecord) -> Rows:
         rows.append(("Seconds", spent))
     if record.peak_memory_bytes is not None:
         rows.append(("Peak memory", f"{record.peak_memory_bytes / 2**30:.2f} GiB"))
-    if record.own_relevancy is not None:
-        rows.append(("Own relevancy", f"{record.own_relevancy:.4g} at the target's own position"))
     rows += [
         ("Attempt", str(record.attempt)),
         ("Submitted", _time(record.submitted_at)),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from medgemma_tasks.colours import is_flat, scale_to_unit
+from medgemma_tasks.errors import InvalidRequest
 from medgemma_tasks.explanation import ordinary, text_range
-from medgemma_tasks.models import Span, TokenScore
+from medgemma_tasks.models import Span, TargetRecord
+from medgemma_tasks.models import Token as TextToken
 from medgemma_tasks.pictures import number_texts
 
 # Control characters (not tab and newline), marks that reorder text, and halves of a surrogate pair.
@@ -78,26 +80,30 @@ class Tokens:
     ends: tuple[str, str] | None
 
 
-def shaded_tokens(tokens: Sequence[TokenScore], spans: Iterable[Span]) -> Tokens | None:
-    """Prompt and answer tokens shaded on the scale of the ordinary ones; None without tokens."""
+def shaded_tokens(tokens: Sequence[TextToken], target: TargetRecord) -> Tokens | None:
+    """The tokens that a target saw, shaded on the scale of the ordinary ones; None without any.
+
+    tokens: all of the record, in order; the target has scores for the first of them.
+    """
     if not tokens:
         return None
-    targets = tuple(spans)
-    ordered = sorted(tokens, key=lambda token: token.position)
-    scores = np.array([token.score for token in ordered])
-    on_scale = ordinary([t.position for t in ordered], [t.role for t in ordered], targets)
+    if len(target.scores) > len(tokens):
+        raise InvalidRequest("A target of the record has more scores than there are tokens.")
+    ordered = tokens[: len(target.scores)]
+    scores = np.array(target.scores)
+    on_scale = ordinary([t.position for t in ordered], [t.role for t in ordered], [target.span])
     low, high = text_range(scores, on_scale)
     shades = scale_to_unit(scores, low, high)
-    places = {place for span in targets for place in span.token_positions}
+    places = set(target.span.token_positions)
     shown = [
         Token(
             text=_token_text(token.text, broken=token.role != "special"),
-            score=f"{token.score:.3g}",
+            score=f"{score:.3g}",
             shade=round(float(shade), 3) if scaled else None,
             special=token.role == "special",
             target=token.position in places,
         )
-        for token, shade, scaled in zip(ordered, shades, on_scale, strict=True)
+        for token, score, shade, scaled in zip(ordered, scores, shades, on_scale, strict=True)
     ]
     first = next((i for i, token in enumerate(ordered) if token.role == "answer"), len(shown))
     ends = None if is_flat(low, high) else number_texts(low, high)

@@ -17,6 +17,7 @@ from medgemma_tasks.models import (
     ExplanationRecord,
     ExplanationRequest,
     ImageAttributes,
+    ImageGrid,
     ImageMap,
     ImagePart,
     ImageRef,
@@ -25,8 +26,9 @@ from medgemma_tasks.models import (
     Shares,
     Span,
     State,
+    TargetRecord,
     TextPart,
-    TokenScore,
+    Token,
 )
 from medgemma_tasks.pictures import peak_cell
 
@@ -93,8 +95,11 @@ def make(
     prompt: str = "Is there a nodule?",
     request: dict[str, Any] | None = None,
     maps: np.ndarray | None = None,
+    spans: tuple[Span, ...] = (NODULE,),
+    target: dict[str, Any] | None = None,
     **changes: Any,
-) -> tuple[ExplanationRecord, ExplanationRequest, list[Image.Image], np.ndarray]:
+) -> tuple[ExplanationRecord, ExplanationRequest, list[Image.Image], list[np.ndarray]]:
+    """A record of targets that all have the same maps; ``target`` changes fields of theirs."""
     refs = tuple(
         ImageRef(
             name="ab" * 32,
@@ -125,31 +130,41 @@ def make(
         "state": State.SUCCEEDED,
         "attempt": 1,
         "answer": ANSWER,
-        "targets": (NODULE,),
+        "targets": tuple(
+            TargetRecord(
+                **{
+                    "span": span,
+                    "scores": (9.0, 0.25, 0.75, 0.5, 0.25),
+                    "shares": Shares(images=0.4, prompt=0.3, answer=0.2, special=0.1),
+                    "own_relevancy": 1.5,
+                    "low": low,
+                    "high": high,
+                    "maps": tuple(
+                        ImageMap(share=0.4, peak_cell=peak_cell(scores)) for scores in maps
+                    ),
+                }
+                | (target or {})
+            )
+            for span in spans
+        ),
         "images": tuple(
-            ImageMap(
+            ImageGrid(
                 image=ref,
                 rows=16,
                 columns=16,
                 square=grid_square(ref.width, ref.height, pad=True),
-                share=0.4,
-                low=low,
-                high=high,
-                peak_cell=peak_cell(scores),
                 heatmap="heatmap-0.png",
                 overlay="overlay-0.png",
             )
-            for ref, scores in zip(refs, maps, strict=True)
+            for ref in refs
         ),
         "tokens": (
-            TokenScore(position=0, text="<bos>", role="special", score=9.0),
-            TokenScore(position=290, text="Is", role="prompt", score=0.25),
-            TokenScore(position=291, text="\u2581there", role="prompt", score=0.75),
-            TokenScore(position=302, text=" a", role="answer", score=0.5),
-            TokenScore(position=303, text=" nodule", role="answer", score=0.25),
+            Token(position=0, text="<bos>", role="special"),
+            Token(position=290, text="Is", role="prompt"),
+            Token(position=291, text="\u2581there", role="prompt"),
+            Token(position=302, text=" a", role="answer"),
+            Token(position=303, text=" nodule", role="answer"),
         ),
-        "shares": Shares(images=0.4, prompt=0.3, answer=0.2, special=0.1),
-        "own_relevancy": 1.5,
         "consistency": Consistency(checked=9, misses=0),
         "model": ModelRecord(
             name="google/medgemma-1.5-4b-it",
@@ -165,7 +180,7 @@ def make(
         "finished_at": NOW,
     }
     images = [Image.new("L", size, 90) for size in sizes]
-    return ExplanationRecord(**(values | changes)), asked, images, maps
+    return ExplanationRecord(**(values | changes)), asked, images, [maps] * len(spans)
 
 
 def failed(**changes: Any) -> ExplanationRecord:

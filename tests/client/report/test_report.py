@@ -9,13 +9,10 @@ import pytest
 from PIL import Image
 
 from medgemma_client.report import render_report
+from medgemma_client.report.targets import MOST
 from medgemma_tasks.colours import table
-from medgemma_tasks.models import (
-    Consistency,
-    ErrorRecord,
-    Span,
-    State,
-)
+from medgemma_tasks.models import Consistency, ErrorRecord, ImageMap, Span, State
+from medgemma_tasks.pictures import peak_cell
 from tests.client.report.samples import ANSWER, JOB, NODULE, Page, failed, make, picture
 
 
@@ -38,7 +35,7 @@ def test_a_target_that_is_the_whole_answer_marks_no_word() -> None:
         kind="answer", text=ANSWER, token_positions=(302, 303), tokens=("a", "b"),
         char_start=0, char_end=len(ANSWER),
     )  # fmt: skip
-    page = Page(render_report(*make(targets=(whole,))))
+    page = Page(render_report(*make(spans=(whole,))))
     assert page.marked == ""
     assert "the whole answer" in page.text
 
@@ -49,7 +46,7 @@ def test_spans_that_overlap_or_reach_beyond_the_answer_lose_no_text() -> None:
         NODULE.model_copy(update={"char_start": 14, "char_end": 999}),
         NODULE.model_copy(update={"char_start": None, "char_end": None}),
     )
-    page = Page(render_report(*make(targets=spans)))
+    page = Page(render_report(*make(spans=spans)))
     assert page.marked == ANSWER[11:]
     assert ANSWER in page.text
 
@@ -121,7 +118,7 @@ def test_an_unknown_side_is_told_and_gets_no_letter() -> None:
 def test_the_legend_prints_the_real_values() -> None:
     record, *rest = make()
     text = Page(render_report(record, *rest)).text
-    assert f"{record.images[0].low:.3g}" in text
+    assert f"{record.targets[0].low:.3g}" in text
     assert "0.0748" in text
 
 
@@ -185,7 +182,7 @@ def test_a_cancelled_job_gets_a_page_too() -> None:
 
 
 def test_a_bare_record_of_a_success_is_shown() -> None:
-    record, *rest = make(tokens=(), shares=None, model=None, seconds={}, own_relevancy=None)
+    record, *rest = make(tokens=(), target={"scores": ()}, model=None, seconds={})
     assert ANSWER in Page(render_report(record, *rest)).text
 
 
@@ -194,6 +191,50 @@ def test_a_large_film_makes_a_page_of_less_than_three_megabytes() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (2000, 2000), np.uint8)
     page = render_report(record, request, [Image.fromarray(noise)], maps)
     assert len(page.encode()) < 3_000_000
+
+
+def test_each_of_several_targets_has_its_own_map_and_words_under_its_name() -> None:
+    other = NODULE.model_copy(update={"text": "zone", "char_start": 37, "char_end": 41})
+    record, request, images, maps = make(spans=(NODULE, other))
+    moved = np.roll(maps[1], 4, axis=1)
+    peak = peak_cell(moved[0])
+    second = record.targets[1].model_copy(update={"maps": (ImageMap(share=0.1, peak_cell=peak),)})
+    record = record.model_copy(update={"targets": (record.targets[0], second)})
+    page = Page(render_report(record, request, images, [maps[0], moved]))
+    assert page.marked == "nodulezone"
+    assert len(page.all("img", **{"class": "layer"})) == 2
+    assert len({mark["style"] for mark in page.all("svg", **{"class": "peak"})}) == 2
+    assert len(page.all("input", id="opacity")) == 1
+    for words in (
+        "Explained: “nodule”; “zone”",
+        "1 of 2",
+        "2 of 2",
+        "40.0% of all",
+        "10.0% of all",
+    ):
+        assert words in page.text
+
+
+def test_of_many_targets_the_page_shows_some_and_tells_of_the_rest() -> None:
+    page = Page(render_report(*make(spans=(NODULE,) * 20)))
+    assert len(page.all("img", **{"class": "layer"})) == MOST == 12
+    assert "8 more targets were explained" in page.text
+
+
+def test_a_given_answer_is_told_as_such_and_its_surprises_are_no_alarm() -> None:
+    page = Page(
+        render_report(*make(answer_given=True, consistency=Consistency(checked=9, misses=2)))
+    )
+    assert "the model did not say it" in page.text
+    assert "7 of its 9 checked tokens" in page.text
+    assert not page.all("section", **{"class": "alert", "role": "alert"})
+
+
+def test_a_word_of_the_prompt_is_named_as_one_and_marks_nothing_in_the_answer() -> None:
+    word = NODULE.model_copy(update={"kind": "prompt", "char_start": None, "char_end": None})
+    page = Page(render_report(*make(spans=(word,))))
+    assert page.marked == ""
+    assert "“nodule”, in the prompt" in page.text
 
 
 def test_the_same_record_gives_the_same_page() -> None:

@@ -11,9 +11,7 @@ from PIL import Image
 
 from medgemma_client.report import render_report
 from medgemma_tasks.errors import InvalidRequest
-from medgemma_tasks.models import (
-    TokenScore,
-)
+from medgemma_tasks.models import Token
 from tests.client.report.samples import NODULE, Page, make
 
 NASTY = [
@@ -56,8 +54,9 @@ def test_untrusted_text_is_shown_and_never_obeyed(nasty: str) -> None:
                 prompt=nasty,
                 answer=nasty,
                 thinking=nasty,
-                targets=(NODULE.model_copy(update={"text": nasty}),),
-                tokens=(TokenScore(position=1, text=nasty, role="prompt", score=1.0),),
+                spans=(NODULE.model_copy(update={"text": nasty}),),
+                tokens=(Token(position=1, text=nasty, role="prompt"),),
+                target={"scores": (1.0,)},
             )
         )
     )
@@ -72,14 +71,14 @@ def test_untrusted_text_is_shown_and_never_obeyed(nasty: str) -> None:
 
 
 def test_marks_that_reorder_text_and_nul_are_named_not_carried() -> None:
-    page = render_report(*make(prompt=NASTY[3], answer=NASTY[3], targets=()))
+    page = render_report(*make(prompt=NASTY[3], answer=NASTY[3], spans=()))
     assert not re.search("[\x00\u202a-\u202e\u2066-\u2069]", page)
     assert "safe [U+202E]evil[U+2066] [U+0000] text" in page
 
 
 def test_a_page_can_always_be_encoded() -> None:
-    record, *rest = make()
-    broken = record.model_copy(update={"answer": "half \ud83d of a pair", "targets": ()})
+    record, *rest = make(spans=())
+    broken = record.model_copy(update={"answer": "half \ud83d of a pair"})
     assert b"half [U+D83D] of" in render_report(broken, *rest).encode()
 
 
@@ -93,6 +92,8 @@ def test_what_does_not_belong_together_is_refused() -> None:
     with pytest.raises(InvalidRequest):
         render_report(record, request, [Image.new("L", (300, 200))], maps)
     with pytest.raises(InvalidRequest):
-        render_report(record, request, images, maps[:, ::-1])
+        render_report(record, request, images, [maps[0][:, ::-1]])
     with pytest.raises(InvalidRequest):
-        render_report(record, request, images, maps[:, :8])
+        render_report(record, request, images, [maps[0][:, :8]])
+    with pytest.raises(InvalidRequest):
+        render_report(record, request, images, maps * 2)

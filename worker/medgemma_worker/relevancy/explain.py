@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Gemma3ForConditionalGeneration
 
-from medgemma_tasks.errors import InvalidRequest, NonFiniteRelevancy
+from medgemma_tasks.errors import NonFiniteRelevancy
 from medgemma_worker.relevancy.capture import LayerCapture
 from medgemma_worker.relevancy.checkpointing import checkpointed
-from medgemma_worker.relevancy.methods import DEFAULT, METHODS
+from medgemma_worker.relevancy.methods import DEFAULT, METHODS, check_method
 from medgemma_worker.relevancy.methods.base import Method, Target
 
 RAW = "attention-all"
@@ -105,9 +105,8 @@ def explain(
 
     Raises NonFiniteRelevancy; InvalidRequest for a method that does not exist.
     """
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown:
-        raise InvalidRequest(f"There is no method {unknown[0]!r}; there are {', '.join(METHODS)}.")
+    for name in methods:
+        check_method(name)
     lengths = [max(p[-1] for p in of_passage) for of_passage in targets]
     batch = _Batch(passages, lengths, targets)
     layers = model.model.language_model.layers

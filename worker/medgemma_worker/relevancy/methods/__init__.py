@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from medgemma_tasks.errors import InvalidRequest
 from medgemma_worker.relevancy.methods.attention import (
     AllAttention,
     GlobalAttention,
@@ -30,3 +31,9 @@ METHODS: dict[str, Callable[[Target], Method]] = {
 }
 
 DEFAULT = "chefer"
+
+
+def check_method(name: str) -> None:
+    """Raise InvalidRequest where there is no method of this name."""
+    if name not in METHODS:
+        raise InvalidRequest(f"There is no method {name!r}; there are {', '.join(METHODS)}.")

@@ -1,0 +1,69 @@
+"""A result in a terminal's words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from medgemma_client import Result
+    from medgemma_tasks.models import ExplanationRecord, TargetRecord
+
+SHOWN = 8
+"""Targets that are told of; an answer of 60 tokens would fill the screen otherwise."""
+
+
+def print_result(result: Result, out: Path | None) -> None:
+    """What a job came to, its targets one by one, and where to look at it."""
+    record = result.record
+    print(f"Answer     {result.answer}")
+    for target in record.targets[:SHOWN]:
+        _print_target(target, several=len(record.targets) > 1)
+    if len(record.targets) > SHOWN:
+        print(f"           ... and {len(record.targets) - SHOWN} more targets")
+    _print_consistency(record)
+    if out is not None:
+        print(f"Open       {out / 'report.html'}")
+
+
+def _print_target(target: TargetRecord, *, several: bool) -> None:
+    span, shares = target.span, target.shares
+    tokens = f"{len(span.tokens)} token{'s' if len(span.tokens) > 1 else ''}"
+    where = " of the prompt" if span.kind == "prompt" else ""
+    if several:
+        print(f"Explained  {span.text!r} ({tokens}{where}): images {shares.images:.1%}", end="")
+        print(f", prompt {shares.prompt:.1%}, earlier answer {shares.answer:.1%}")
+    else:
+        print(f"Explained  {span.text!r} ({tokens}{where})")
+        print(
+            f"Relevancy  images {shares.images:.1%}, prompt {shares.prompt:.1%}, "
+            f"earlier answer {shares.answer:.1%}, control tokens {shares.special:.1%}"
+        )
+    if target.areas is not None:
+        print(f"Areas      {_areas(target)}")
+
+
+def _areas(target: TargetRecord) -> str:
+    areas = target.areas
+    if areas is None or areas.deletion is None or areas.insertion is None:
+        return "none: covering the images hardly changes the target"
+    return (
+        f"deletion {areas.deletion:.3f} (low is good), insertion {areas.insertion:.3f} "
+        "(high is good)"
+    )
+
+
+def _print_consistency(record: ExplanationRecord) -> None:
+    found = record.consistency
+    if found is None or not found.misses:
+        return
+    if record.answer_given:
+        print(
+            f"Given      {found.misses} of {found.checked} tokens of the answer are not what the "
+            "model would say there itself."
+        )
+        return
+    print(
+        f"WARNING    {found.misses} of {found.checked} answer tokens were not reproduced when the "
+        "answer was re-scored: do not trust this map."
+    )

@@ -1,0 +1,98 @@
+"""Requests, results and what they are made of, as strict models: unknown fields are refused.
+
+The JSON Schemas in ``schemas/`` are made from these (``python -m medgemma_tasks.schema``).
+"""
+
+from medgemma_tasks.models.base import (
+    SCHEMA_VERSION,
+    Fraction,
+    JobId,
+    ModelName,
+    Sha256,
+    Stage,
+    State,
+    Strict,
+    Tenant,
+)
+from medgemma_tasks.models.record import (
+    Areas,
+    Artifact,
+    Consistency,
+    ErrorRecord,
+    ExplanationRecord,
+    ImageGrid,
+    ImageMap,
+    ModelRecord,
+    Shares,
+    Span,
+    TargetRecord,
+    Token,
+)
+from medgemma_tasks.models.request import (
+    ExplanationRequest,
+    ImageAttributes,
+    ImagePart,
+    ImageRef,
+    Message,
+    Options,
+    Part,
+    TextPart,
+)
+from medgemma_tasks.models.service import (
+    Live,
+    ServedModel,
+    Status,
+)
+from medgemma_tasks.models.targets import (
+    AnswerTarget,
+    CharactersTarget,
+    EveryTokenTarget,
+    KeywordTarget,
+    PromptTarget,
+    Target,
+    TokenTarget,
+    WordsTarget,
+)
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "AnswerTarget",
+    "Areas",
+    "Artifact",
+    "CharactersTarget",
+    "Consistency",
+    "ErrorRecord",
+    "EveryTokenTarget",
+    "ExplanationRecord",
+    "ExplanationRequest",
+    "Fraction",
+    "ImageAttributes",
+    "ImageGrid",
+    "ImageMap",
+    "ImagePart",
+    "ImageRef",
+    "JobId",
+    "KeywordTarget",
+    "Live",
+    "Message",
+    "ModelName",
+    "ModelRecord",
+    "Options",
+    "Part",
+    "PromptTarget",
+    "ServedModel",
+    "Sha256",
+    "Shares",
+    "Span",
+    "Stage",
+    "State",
+    "Status",
+    "Strict",
+    "Target",
+    "TargetRecord",
+    "Tenant",
+    "TextPart",
+    "Token",
+    "TokenTarget",
+    "WordsTarget",
+]

@@ -1,0 +1,94 @@
+"""``request.json``: one question about images, and what to explain of its answer."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from medgemma_tasks.models.base import JobId, ModelName, Sha256, Strict, Tenant
+from medgemma_tasks.models.targets import AnswerTarget, Target
+
+
+class ImageAttributes(Strict):
+    """The technical attributes that travel with an image. None of them identifies anybody."""
+
+    source: Literal["png", "jpeg", "tiff", "other", "array", "dicom"] = "other"
+    modality: str | None = Field(default=None, pattern=r"^[A-Z]{2,16}$")
+    photometric: str | None = Field(default=None, pattern=r"^[A-Z0-9_ ]{1,32}$")
+    bits_stored: int | None = Field(default=None, ge=1, le=64)
+    window: tuple[float, float] | None = None
+    """Centre and width that were applied, in the units of the modality."""
+    spacing_mm: tuple[float, float] | None = None
+    """Row and column spacing in millimetres."""
+    left_of_image: Literal["patient-right", "patient-left", "unknown"] = "unknown"
+    """Which side of the patient the left edge of the image shows."""
+    frame: int | None = Field(default=None, ge=0)
+    """Which frame of a multi-frame source, from 0."""
+    frames: int | None = Field(default=None, ge=1)
+    """How many frames the source has."""
+
+
+class ImageRef(Strict):
+    """An uploaded image. ``name`` is the SHA-256 of mode, size and decoded pixels."""
+
+    name: Sha256
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+    mode: Literal["L", "RGB"]
+    attributes: ImageAttributes = ImageAttributes()
+
+
+class TextPart(Strict):
+    type: Literal["text"] = "text"
+    text: str = Field(max_length=100_000)
+
+
+class ImagePart(Strict):
+    """The place of one image in a message, by its index in ``ExplanationRequest.images``."""
+
+    type: Literal["image"] = "image"
+    image: int = Field(ge=0)
+
+
+Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+
+
+class Message(Strict):
+    role: Literal["system", "user", "assistant"]
+    content: tuple[Part, ...] = Field(min_length=1)
+
+
+class Options(Strict):
+    """What may vary in how a question is answered and explained."""
+
+    max_new_tokens: int = Field(default=300, ge=1, le=4096)
+    pad_to_square: bool = True
+    """Pad each image with black to a centred square, since the processor ignores the aspect."""
+    method: str = Field(default="chefer", pattern=r"^[a-z][a-z0-9-]{0,39}$")
+    """What computes the map, by its registered name."""
+    resolution: Literal["token", "patch"] = "token"
+    """``patch`` adds maps on the vision tower's own, finer grid."""
+    areas: bool = False
+    """Measure how true each map is: its deletion and insertion area, for some 18 forward passes."""
+
+
+class ExplanationRequest(Strict):
+    """``request.json``: one question about images, and what to explain of its answer."""
+
+    schema_version: Literal[2] = 2
+    job_id: JobId
+    tenant: Tenant
+    model: ModelName
+    revision: str = Field(min_length=1, max_length=200)
+    method_version: str = Field(min_length=1, max_length=64)
+    images: tuple[ImageRef, ...] = Field(min_length=1)
+    messages: tuple[Message, ...] = Field(min_length=1)
+    targets: tuple[Target, ...] = Field(default=(AnswerTarget(),), min_length=1, max_length=64)
+    given_answer: str | None = Field(default=None, min_length=1, max_length=100_000)
+    """Explain this answer, as if the model had said it, and generate none."""
+    options: Options = Options()
+    nonce: str | None = Field(default=None, pattern=r"^[0-9a-f]{1,64}$")
+    """Set by ``force=True``, to make the same question another job."""
+    submitted_at: datetime

@@ -1,0 +1,101 @@
+"""Results made ready for the store: what the record says of them, their arrays and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from medgemma_tasks.arrays import pack
+from medgemma_tasks.explanation import ExplanationResult, display_range
+from medgemma_tasks.geometry import grid_square
+from medgemma_tasks.models import ImageGrid, ImageMap, ImageRef, TargetRecord, Token
+from medgemma_tasks.pictures import draw_heatmap, draw_overlay, to_png
+from medgemma_worker.engine import File
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the record says: one entry for each target, image and text token."""
+
+    targets: tuple[TargetRecord, ...]
+    images: tuple[ImageGrid, ...]
+    tokens: tuple[Token, ...]
+
+
+def describe(results: Sequence[ExplanationResult], refs: Sequence[ImageRef]) -> Described:
+    """The record's part of results of one answer, one for each target, about the images ``refs``.
+
+    A target sees the tokens before it, so the tokens of the latest target are those of all.
+    """
+    latest = max(results, key=lambda result: len(result.token_labels))
+    tokens = zip(latest.text_positions, latest.token_labels, latest.text_roles, strict=True)
+    return Described(
+        targets=tuple(_target(result) for result in results),
+        images=tuple(
+            ImageGrid(
+                image=ref,
+                rows=results[0].image_scores.shape[1],
+                columns=results[0].image_scores.shape[2],
+                square=grid_square(ref.width, ref.height, results[0].pad_to_square),
+                heatmap=f"heatmap-{k}.png",
+                overlay=f"overlay-{k}.png",
+            )
+            for k, ref in enumerate(refs)
+        ),
+        tokens=tuple(
+            Token.model_validate({"position": int(position), "text": text, "role": role})
+            for position, text, role in tokens
+        ),
+    )
+
+
+def _target(result: ExplanationResult) -> TargetRecord:
+    low, high = display_range(result.image_scores)
+    total = float(result.image_scores.sum())
+    return TargetRecord(
+        span=result.spans[0],
+        scores=tuple(float(score) for score in result.text_scores),
+        shares=result.shares,
+        own_relevancy=result.own_relevancy,
+        low=low,
+        high=high,
+        maps=tuple(
+            ImageMap(
+                share=result.shares.images * float(scores.sum()) / total if total else 0.0,
+                peak_cell=result.peak_cell(k),
+            )
+            for k, scores in enumerate(result.image_scores)
+        ),
+    )
+
+
+def render(
+    results: Sequence[ExplanationResult], described: Described, images: Sequence[Image]
+) -> dict[str, File]:
+    """The arrays of all targets, and a heatmap and an overlay of each image for the first one.
+
+    The pictures of the others are drawn by whoever wants to see them: a job that explains every
+    token of an answer would store hundreds that nobody opens.
+    """
+    files = {"relevancy.npz": File(pack(results), "application/octet-stream")}
+    first = described.targets[0]
+    for k, (grid, image) in enumerate(zip(described.images, images, strict=True)):
+        scores, side = results[0].image_scores[k], grid.image.attributes.left_of_image
+        heatmap = draw_heatmap(
+            scores, size=image.size, square=grid.square, low=first.low, high=first.high
+        )
+        overlay = draw_overlay(
+            image,
+            scores,
+            square=grid.square,
+            low=first.low,
+            high=first.high,
+            left_of_image=side,
+        )
+        files[grid.heatmap] = File(to_png(heatmap), "image/png")
+        files[grid.overlay] = File(to_png(overlay), "image/png")
+    return files
