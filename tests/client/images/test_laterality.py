@@ -1,4 +1,4 @@
-"""Which side of the patient is at the left edge."""
+"""Which side of the patient is at the left edge, and which end at the top edge."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from medgemma_client.images.laterality import left_of_image
+from medgemma_client.images.laterality import left_of_image, top_of_image
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 PRONE = (-1, 0, 0, 0, -1, 0)
@@ -44,3 +44,54 @@ def test_the_side_follows_from_the_rows_and_is_unknown_without_or_against_eviden
     orientation: Sequence[str], cosines: Sequence[float], side: str
 ) -> None:
     assert left_of_image(orientation, cosines) == side
+
+
+FEET_FIRST_UP = (1, 0, 0, 0, 0, 1)
+TILTED_GANTRY = (1, 0, 0, 0, 0.94, -0.34)
+BETWEEN = (1, 0, 0, 0, 1, -1)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "cosines", "top"),
+    [
+        (("L", "F"), (), "patient-head"),
+        (("L", "H"), (), "patient-feet"),
+        (("L", "P"), (), "patient-front"),
+        (("L", "A"), (), "patient-back"),
+        (("P", "FL"), (), "patient-head"),
+        (("A", "R"), (), "unknown"),
+        (("L",), (), "unknown"),
+        (("L", ""), (), "unknown"),
+        (("L", "X"), (), "unknown"),
+        ((), AXIAL, "patient-front"),
+        ((), PRONE, "patient-back"),
+        ((), CORONAL, "patient-head"),
+        ((), SAGITTAL, "patient-head"),
+        ((), FEET_FIRST_UP, "patient-feet"),
+        ((), TILTED_GANTRY, "patient-front"),
+        ((), BETWEEN, "unknown"),
+        ((), (0, 0, -1, 1, 0, 0), "unknown"),
+        ((), (), "unknown"),
+        (("L", ""), AXIAL, "patient-front"),
+        (("L", "P"), AXIAL, "patient-front"),
+        (("L", "F"), AXIAL, "unknown"),
+        (("L", "A"), AXIAL, "unknown"),
+        (("L", "P"), BETWEEN, "unknown"),
+        ((), (1, 0, 0, 0, 0, 0), "unknown"),
+        ((), (1, 0, 0, 0, float("nan"), 0), "unknown"),
+        ((), (1, 0, 0, 0, 1), "unknown"),
+    ],
+)
+def test_the_top_follows_from_the_columns_and_is_unknown_without_or_against_evidence(
+    orientation: Sequence[str], cosines: Sequence[float], top: str
+) -> None:
+    assert top_of_image(orientation, cosines) == top
+
+
+@pytest.mark.parametrize(
+    ("orientation", "cosines"), [(("L", "P"), CORONAL), (("L", "F"), AXIAL), (("L", ""), AXIAL)]
+)
+def test_what_is_wrong_with_one_edge_says_nothing_of_the_other(
+    orientation: Sequence[str], cosines: Sequence[float]
+) -> None:
+    assert left_of_image(orientation, cosines) == "patient-right"
