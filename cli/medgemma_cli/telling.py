@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medgemma_tasks.zones import in_words
+
 if TYPE_CHECKING:
     from medgemma_client import Result
     from medgemma_tasks.models import ExplanationRecord, TargetRecord
 
 SHOWN = 8
-"""Targets that are told of; an answer of 60 tokens would fill the screen otherwise."""
+"""Targets, and images of each, that are told of: an answer of 60 tokens would fill the screen."""
 
 
 def print_result(result: Result, out: Path | None) -> None:
@@ -39,6 +41,10 @@ def _print_target(target: TargetRecord, *, several: bool) -> None:
             f"Relevancy  images {shares.images:.1%}, prompt {shares.prompt:.1%}, "
             f"earlier answer {shares.answer:.1%}, control tokens {shares.special:.1%}"
         )
+    for number, shown in enumerate(target.maps[:SHOWN], start=1):
+        which = f"image {number}: " if len(target.maps) > 1 else ""
+        if shown.zones is not None:
+            print(f"Where      {which}{in_words(shown.zones)}")
     if target.areas is not None:
         print(f"Areas      {_areas(target)}")
 

@@ -28,9 +28,9 @@ SMALLEST_EDGE = 512
 
 NOTICE = "Research use, not for diagnosis"
 
-_INK = (232, 233, 236)
-_DIM = (158, 161, 168)
-_PAPER = (17, 18, 20)
+INK = (232, 233, 236)
+DIM = (158, 161, 168)
+PAPER = (17, 18, 20)
 _BAR_BACKDROPS = (40, 200)
 """Grey levels under the two halves of an overlay's colour bar: colours shine through it too."""
 
@@ -81,7 +81,7 @@ def draw_heatmap(
         check_scores(scores)
         picture = Image.new("RGB", shown, (96, 96, 96))
         return _frame(picture, _Legend(low, high, clip=_clipping(scores, low, high)))
-    values = spread(scores, shown, _scaled(square, size, shown))
+    values = spread(scores, shown, scaled(square, size, shown))
     picture = Image.fromarray(colourise(scale_to_unit(values, low, high)))
     bar = np.repeat(table()[None], 2, axis=0)
     return _frame(picture, _Legend(low, high, clip=_clipping(scores, low, high), bar=bar))
@@ -114,14 +114,13 @@ def draw_overlay(
     shown = shown_size(*image.size)
     base = shown_image(image, shown)
     notes = [] if left_of_image != "unknown" else ["side unknown"]
-    legend = _Legend(low, high, clip=_clipping(scores, low, high), sides=_sides(left_of_image))
+    legend = _Legend(
+        low, high, clip=_clipping(scores, low, high), sides=side_letters(left_of_image)
+    )
     if is_flat(low, high):
         return _frame(base, legend.with_notes(notes))
-    placed = _scaled(square, image.size, shown)
-    unit = scale_to_unit(spread(scores, shown, placed), low, high)
-    picture = Image.fromarray(_blend(np.asarray(base), unit, opacity))
-    ramp = np.linspace(0.0, 1.0, 256, dtype=np.float32)[None]
-    bar = [_blend(np.full((1, 256, 3), grey, np.uint8), ramp, opacity) for grey in _BAR_BACKDROPS]
+    placed = scaled(square, image.size, shown)
+    picture = overlaid(base, scores, square=placed, low=low, high=high, opacity=opacity)
     if not is_flat(float(scores.min()), float(scores.max())):
         x, y = cell_centre(peak_cell(scores), (scores.shape[0], scores.shape[1]), placed)
         if 0 <= x < shown[0] and 0 <= y < shown[1]:
@@ -129,7 +128,23 @@ def draw_overlay(
             notes.append("+ peak")
         else:
             notes.append("peak outside of the image")
-    return _frame(picture, legend.with_notes(notes, np.concatenate(bar)))
+    return _frame(picture, legend.with_notes(notes, overlay_bar(opacity)))
+
+
+def overlaid(
+    base: Image.Image, scores: FloatMap, *, square: Box, low: float, high: float, opacity: float
+) -> Image.Image:
+    """The map over an RGB image, of the same size, and nothing beside it; a flat range leaves the
+    image as it is. square is in pixels of ``base``."""
+    unit = scale_to_unit(spread(scores, base.size, square), low, high)
+    return Image.fromarray(_blend(np.asarray(base), unit, opacity))
+
+
+def overlay_bar(opacity: float) -> NDArray[np.uint8]:
+    """The colours of an overlay from low to high, over dark and over light: uint8 (2, 256, 3)."""
+    ramp = np.linspace(0.0, 1.0, 256, dtype=np.float32)[None]
+    bar = [_blend(np.full((1, 256, 3), grey, np.uint8), ramp, opacity) for grey in _BAR_BACKDROPS]
+    return np.concatenate(bar)
 
 
 def peak_cell(scores: FloatMap) -> tuple[int, int]:
@@ -170,7 +185,8 @@ class _Legend:
         return _Legend(self.low, self.high, self.clip, self.sides, tuple(notes), bar)
 
 
-def _sides(left_of_image: Side) -> tuple[str, str]:
+def side_letters(left_of_image: Side) -> tuple[str, str]:
+    """What stands at the left and right of an image; empty where unknown."""
     letters = {"patient-right": ("R", "L"), "patient-left": ("L", "R"), "unknown": ("", "")}
     return letters[left_of_image]
 
@@ -180,7 +196,8 @@ def _clipping(scores: FloatMap, low: float, high: float) -> tuple[bool, bool]:
     return bool(np.min(scores) < np.float32(low)), bool(np.max(scores) > np.float32(high))
 
 
-def _scaled(square: Box, size: tuple[int, int], shown: tuple[int, int]) -> Box:
+def scaled(square: Box, size: tuple[int, int], shown: tuple[int, int]) -> Box:
+    """A square on an image of ``size``, on the same image drawn at ``shown``."""
     x, y = shown[0] / size[0], shown[1] / size[1]
     return (square[0] * x, square[1] * y, square[2] * x, square[3] * y)
 
@@ -219,24 +236,24 @@ def _frame(picture: Image.Image, legend: _Legend) -> Image.Image:
     left = (width - picture.width) // 2
     line = round(text * 1.7)
     height = text + picture.height + text + 4 * line + text // 2
-    canvas = Image.new("RGB", (width, height), _PAPER)
+    canvas = Image.new("RGB", (width, height), PAPER)
     canvas.paste(picture, (left, text))
     draw = ImageDraw.Draw(canvas)
     for letter, x in zip(
         legend.sides, (left - side / 2, left + picture.width + side / 2), strict=True
     ):
-        draw.text((x, text * 2), letter, fill=_INK, font=large, anchor="mm")
+        draw.text((x, text * 2), letter, fill=INK, font=large, anchor="mm")
 
     start, end = side, width - side
     y = 2 * text + picture.height + line // 2
-    draw.text((start, y), "relevancy", fill=_INK, font=font, anchor="lm")
+    draw.text((start, y), "relevancy", fill=INK, font=font, anchor="lm")
     if legend.notes:
-        draw.text((end, y), "   ".join(legend.notes), fill=_DIM, font=font, anchor="rm")
+        draw.text((end, y), "   ".join(legend.notes), fill=DIM, font=font, anchor="rm")
     y += line
     if legend.bar is None:
         value = number_texts(legend.low, legend.high)[0]
         label = f"flat map: every value is {value}"
-        draw.text((start, y), label, fill=_INK, font=font, anchor="lm")
+        draw.text((start, y), label, fill=INK, font=font, anchor="lm")
     else:
         bar = Image.fromarray(legend.bar).resize(
             (end - start, 2 * (text // 2)), Image.Resampling.NEAREST
@@ -249,7 +266,7 @@ def _frame(picture: Image.Image, legend: _Legend) -> Image.Image:
             ("<= " if legend.clip[0] else "") + low,
             (">= " if legend.clip[1] else "") + high,
         )
-        draw.text((start, y), low, fill=_INK, font=font, anchor="lm")
-        draw.text((end, y), high, fill=_INK, font=font, anchor="rm")
-    draw.text((start, y + line), NOTICE, fill=_DIM, font=font, anchor="lm")
+        draw.text((start, y), low, fill=INK, font=font, anchor="lm")
+        draw.text((end, y), high, fill=INK, font=font, anchor="rm")
+    draw.text((start, y + line), NOTICE, fill=DIM, font=font, anchor="lm")
     return canvas

@@ -11,6 +11,7 @@ from medgemma_tasks.explanation import ExplanationResult, display_range
 from medgemma_tasks.geometry import grid_square
 from medgemma_tasks.models import ImageGrid, ImageMap, ImageRef, TargetRecord, Token
 from medgemma_tasks.pictures import draw_heatmap, draw_overlay, to_png
+from medgemma_tasks.zones import zone_shares
 from medgemma_worker.engine import File
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def describe(results: Sequence[ExplanationResult], refs: Sequence[ImageRef]) -> 
     latest = max(results, key=lambda result: len(result.token_labels))
     tokens = zip(latest.text_positions, latest.token_labels, latest.text_roles, strict=True)
     return Described(
-        targets=tuple(_target(result) for result in results),
+        targets=tuple(_target(result, refs) for result in results),
         images=tuple(
             ImageGrid(
                 image=ref,
@@ -53,7 +54,7 @@ def describe(results: Sequence[ExplanationResult], refs: Sequence[ImageRef]) -> 
     )
 
 
-def _target(result: ExplanationResult) -> TargetRecord:
+def _target(result: ExplanationResult, refs: Sequence[ImageRef]) -> TargetRecord:
     low, high = display_range(result.image_scores)
     total = float(result.image_scores.sum())
     return TargetRecord(
@@ -67,8 +68,15 @@ def _target(result: ExplanationResult) -> TargetRecord:
             ImageMap(
                 share=result.shares.images * float(scores.sum()) / total if total else 0.0,
                 peak_cell=result.peak_cell(k),
+                zones=zone_shares(
+                    scores,
+                    grid_square(ref.width, ref.height, result.pad_to_square),
+                    (ref.width, ref.height),
+                    left_of_image=ref.attributes.left_of_image,
+                    top_of_image=ref.attributes.top_of_image,
+                ),
             )
-            for k, scores in enumerate(result.image_scores)
+            for k, (ref, scores) in enumerate(zip(refs, result.image_scores, strict=True))
         ),
     )
 

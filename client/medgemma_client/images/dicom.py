@@ -19,7 +19,7 @@ from PIL import Image
 from medgemma_client.images.dicom_header import Header, read_header
 from medgemma_client.images.dicom_pixels import decode_frame, truncated
 from medgemma_client.images.dicom_stream import Body, has_magic, open_body
-from medgemma_client.images.laterality import left_of_image
+from medgemma_client.images.laterality import left_of_image, top_of_image
 from medgemma_tasks.eight_bits import min_max_to_uint8, unit_to_uint8
 from medgemma_tasks.errors import (
     DicomEncrypted,
@@ -167,6 +167,7 @@ def _attributes(header: Header) -> ImageAttributes:
         window=(window.centre, window.width) if window else None,
         spacing_mm=header.spacing_mm,
         left_of_image=left_of_image(header.patient_orientation, header.row_and_column),
+        top_of_image=top_of_image(header.patient_orientation, header.row_and_column),
         frame=header.frame if several else None,
         frames=header.frames if several else None,
     )

@@ -17,6 +17,7 @@ from medgemma_tasks.errors import InvalidRequest
 from medgemma_tasks.geometry import Box, cell_centre, spread
 from medgemma_tasks.models import ImageGrid, ImageRef, TargetRecord
 from medgemma_tasks.pictures import coverage, number_texts, peak_cell, shown_image
+from medgemma_tasks.zones import in_words
 
 _LAYER_EDGE = 512
 """Pixels: a smooth map needs no more; the browser enlarges it."""
@@ -103,6 +104,8 @@ def mapped_figure(
         raise InvalidRequest(f"The map of image {number} is not the one that the record describes.")
     plain = plain_figure(number, image, grid.image, edge)
     notes = [f"{shown.share:.1%} of all relevancy"]
+    if shown.zones is not None:
+        notes.append(in_words(shown.zones))
     peak = None
     if is_flat(target.low, target.high):
         layer = None

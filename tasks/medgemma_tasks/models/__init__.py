@@ -53,6 +53,7 @@ from medgemma_tasks.models.targets import (
     TokenTarget,
     WordsTarget,
 )
+from medgemma_tasks.models.zones import Zone, Zones
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -95,4 +96,6 @@ __all__ = [
     "Token",
     "TokenTarget",
     "WordsTarget",
+    "Zone",
+    "Zones",
 ]

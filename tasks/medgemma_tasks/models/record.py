@@ -9,6 +9,7 @@ from pydantic import Field
 
 from medgemma_tasks.models.base import Fraction, JobId, ModelName, Sha256, State, Strict, Tenant
 from medgemma_tasks.models.request import ImageRef
+from medgemma_tasks.models.zones import Zones
 
 
 class ErrorRecord(Strict):
@@ -72,6 +73,8 @@ class ImageMap(Strict):
     """Part of all relevancy (images, prompt, answer) that lies on this image."""
     peak_cell: tuple[int, int]
     """Row and column of the largest score."""
+    zones: Zones | None = None
+    """Shares by side and third; None where this image holds no relevancy."""
 
 
 class Shares(Strict):

@@ -24,6 +24,10 @@ class ImageAttributes(Strict):
     """Row and column spacing in millimetres."""
     left_of_image: Literal["patient-right", "patient-left", "unknown"] = "unknown"
     """Which side of the patient the left edge of the image shows."""
+    top_of_image: Literal[
+        "patient-head", "patient-feet", "patient-front", "patient-back", "unknown"
+    ] = "unknown"
+    """Which end of the patient the top edge of the image shows."""
     frame: int | None = Field(default=None, ge=0)
     """Which frame of a multi-frame source, from 0."""
     frames: int | None = Field(default=None, ge=1)

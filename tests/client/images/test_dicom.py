@@ -59,6 +59,7 @@ def test_a_ct_without_window_is_scaled_from_its_range_in_which_padding_does_not_
         "window": None,
         "spacing_mm": (0.661468, 0.661468),
         "left_of_image": "patient-right",
+        "top_of_image": "patient-front",
         "frame": None,
         "frames": None,
     }
@@ -108,6 +109,7 @@ def test_a_computed_radiograph_in_monochrome1_is_inverted(wheel_file: Find) -> N
     order = np.argsort(ds.pixel_array, axis=None)
     assert (np.diff(np.asarray(source.pixels).ravel()[order].astype(int)) <= 0).all()
     assert source.attributes.left_of_image == "patient-right"  # PatientOrientation L\F
+    assert source.attributes.top_of_image == "patient-head"
     assert source.attributes.photometric == "MONOCHROME1"
 
 

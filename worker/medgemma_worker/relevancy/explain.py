@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,9 @@ from medgemma_worker.relevancy.methods.base import Method, Target
 
 RAW = "attention-all"
 """The baseline without gradient that goes with every map."""
+
+Tracers = Mapping[str, Callable[[Target], Method]]
+"""Methods of one's own by name, whose results may be rows: float32 (..., S)."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ def explain(
     *,
     methods: Sequence[str] = (DEFAULT, RAW),
     checkpoint: bool = False,
+    tracers: Tracers | None = None,
 ) -> list[list[RelevancyRow]]:
     """Explain targets of passages: one forward pass, and one backward pass for each round of
     targets, a round taking one target of every passage.
@@ -102,11 +106,13 @@ def explain(
         targets: for each passage its targets, at least one.
         methods: names in METHODS.
         checkpoint: keep activations of one layer at a time, for one forward pass more.
+        tracers: fed beside the methods; their results stand in ``rows`` after those.
 
     Raises NonFiniteRelevancy; InvalidRequest for a method that does not exist.
     """
     for name in methods:
         check_method(name)
+    makers = {name: METHODS[name] for name in methods} | dict(tracers or {})
     lengths = [max(p[-1] for p in of_passage) for of_passage in targets]
     batch = _Batch(passages, lengths, targets)
     layers = model.model.language_model.layers
@@ -131,7 +137,7 @@ def explain(
             for b, of_passage in enumerate(targets):
                 positions = of_passage[turn] if turn < len(of_passage) else ()
                 target = batch.target(b, positions, len(layers))
-                working.append([METHODS[name](target) for name in methods] if positions else [])
+                working.append([make(target) for make in makers.values()] if positions else [])
                 wanted.append(batch.logit_sum(logits, b, positions))
             capture.begin(working)
             # The sequences of a batch do not see each other, so one sum explains each on its own.
@@ -147,7 +153,7 @@ def explain(
             capture.check()
             for b, of_passage in enumerate(targets):
                 if turn < len(of_passage):
-                    rows = batch.finish(b, of_passage[turn][-1], methods, working[b])
+                    rows = batch.finish(b, of_passage[turn][-1], list(makers), working[b])
                     own = tuple(p - 1 for p in of_passage[turn])
                     found[b].append(RelevancyRow(rows, own, *scored[b]))
     return found
@@ -213,7 +219,7 @@ class _Batch:
             raise NonFiniteRelevancy("The backward pass did not reach the input.", layer=None)
         start = self.start.detach()[b]
         return {
-            name: method.finish(start, gradient[b])[:length].cpu()
+            name: method.finish(start, gradient[b])[..., :length].cpu()
             for name, method in zip(names, working, strict=True)
         }
 

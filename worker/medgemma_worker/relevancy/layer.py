@@ -47,8 +47,9 @@ class Layer:
     windowed: bool
 
     def blocks(self, weights: Tensor) -> Iterator[Block]:
-        """The blocks of rows on which ``weights``, float32 (S,), has any weight."""
-        reached = torch.nonzero(weights).flatten()
+        """The blocks of rows on which ``weights``, float32 (S,) or (m, S), has any weight."""
+        used = weights if weights.ndim == 1 else weights.any(dim=0)
+        reached = torch.nonzero(used).flatten()
         if reached.numel() == 0:
             return
         begin, end = int(reached[0]), int(reached[-1]) + 1
@@ -80,25 +81,42 @@ class Layer:
         return out.div_(self.q.shape[0])
 
     def weighted_relevancy(self, weights: Tensor, gradient: Tensor) -> Tensor:
-        """weights @ Abar, Abar the mean over heads of max(G * A, 0): float32 (S,).
+        """weights @ Abar, Abar the mean over heads of max(G * A, 0): float32, shaped as weights.
 
+        weights: (S,), or (m, S) for m rows at the price of little more than one.
         gradient: dy/dO, (S, H, D). The gradient of attention is G_h = dO_h V_h^T, since O = A V.
         """
         out = torch.zeros_like(weights)
-        g = gradient.transpose(0, 1)
         for block in self.blocks(weights):
-            product = grouped(
-                g[:, block.first : block.last].float(), self.v[:, block.left : block.right]
-            )
-            product.mul_(block.attention).clamp_(min=0)
-            _add(out, weights, block, product)
+            _add(out, weights, block, self._relevancy(block, gradient))
         return out.div_(self.q.shape[0])
+
+    def heads(self, weights: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """weights @ max(G_h * A_h, 0) and weights @ A_h for each head h: float32 (H, S) twice.
+
+        weights: (S,). gradient: as above. Their means over heads are what the two functions above
+        give.
+        """
+        relevancy = weights.new_zeros((self.q.shape[0], weights.numel()))
+        attention = torch.zeros_like(relevancy)
+        for block in self.blocks(weights):
+            rows = weights[block.first : block.last]
+            attention[:, block.left : block.right] += rows @ block.attention
+            relevancy[:, block.left : block.right] += rows @ self._relevancy(block, gradient)
+        return relevancy, attention
+
+    def _relevancy(self, block: Block, gradient: Tensor) -> Tensor:
+        """max(G * A, 0) of a block: float32 (H, rows, columns)."""
+        g = gradient[block.first : block.last].transpose(0, 1).float()
+        product = grouped(g, self.v[:, block.left : block.right])
+        return product.mul_(block.attention).clamp_(min=0)
 
 
 def _add(out: Tensor, weights: Tensor, block: Block, values: Tensor) -> None:
     """Add the rows of ``values`` (H, rows, columns), weighted, to their columns of ``out``."""
-    rows = weights[block.first : block.last].repeat(values.shape[0])
-    out[block.left : block.right] += rows @ values.view(rows.numel(), -1)
+    # One product over heads and rows at once, with the same weights for each head.
+    rows = torch.cat([weights[..., block.first : block.last]] * values.shape[0], dim=-1)
+    out[..., block.left : block.right] += rows @ values.view(rows.shape[-1], -1)
 
 
 def grouped(x: Tensor, y: Tensor) -> Tensor:

@@ -28,7 +28,8 @@ class Method(Protocol):
     """One method at work on one target of one sequence."""
 
     def reach(self, layer: Layer, gradient: Tensor) -> Tensor:
-        """Take one layer; gradient is dy/dO, (S, H, D). Returns what it added, float32 (S,)."""
+        """Take one layer; gradient is dy/dO, (S, H, D). Returns what it added, float32 (..., S)."""
 
     def finish(self, embeddings: Tensor, gradient: Tensor) -> Tensor:
-        """The row, float32 (S,). Both arguments are (S, hidden): the input and dy/dinput."""
+        """The row, float32 (S,), or rows, (..., S). Both arguments are (S, hidden): the input and
+        dy/dinput."""
