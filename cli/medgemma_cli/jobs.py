@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -18,6 +17,10 @@ if TYPE_CHECKING:
     from medgemma_tasks.models import Status
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
+LeftOfImage: TypeAlias = Literal["patient-right", "patient-left", "unknown"]
+TopOfImage: TypeAlias = Literal[
+    "patient-head", "patient-feet", "patient-front", "patient-back", "unknown"
+]
 JobId = Annotated[
     str, typer.Argument(help="Id of a job, as submit printed it.", show_default=False)
 ]
@@ -28,13 +31,6 @@ Out = Annotated[
 Timeout = Annotated[
     float, typer.Option("--timeout", min=0, metavar="SECONDS", help="How long to wait for it.")
 ]
-
-
-class Resolution(StrEnum):
-    """How fine the maps are."""
-
-    TOKEN = "token"  # noqa: S105 - no password
-    PATCH = "patch"
 
 
 def submit(
@@ -82,8 +78,9 @@ def submit(
     system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
     method: Annotated[str, typer.Option(help="What computes the map.")] = "chefer",
     resolution: Annotated[
-        Resolution, typer.Option(help="patch adds maps on the vision tower's finer grid.")
-    ] = Resolution.TOKEN,
+        Literal["token", "patch"],
+        typer.Option(help="patch adds maps on the vision tower's finer grid."),
+    ] = "token",
     areas: Annotated[
         bool, typer.Option("--areas", help="Measure how true each map is, which takes a while.")
     ] = False,
@@ -94,6 +91,12 @@ def submit(
     pad: Annotated[
         bool, typer.Option("--pad/--no-pad", help="Pad images to a square first.")
     ] = True,
+    left_of_image: Annotated[
+        LeftOfImage | None, typer.Option(help="Whose side the images' left edge shows.")
+    ] = None,
+    top_of_image: Annotated[
+        TopOfImage | None, typer.Option(help="Which end of the patient their top edge shows.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Run again, even if it is known.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the result.")] = True,
     timeout: Timeout = 600.0,
@@ -117,10 +120,12 @@ def submit(
         answer=None if answer is None else text_of(answer),
         system=system,
         method=method,
-        resolution=resolution.value,
+        resolution=resolution,
         areas=areas,
         max_new_tokens=max_new_tokens,
         pad_to_square=pad,
+        left_of_image=left_of_image,
+        top_of_image=top_of_image,
         force=force,
     )
     if not wait:

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from medgemma_cli import demo, evaluate, jobs
+from medgemma_cli import demo, evaluate, jobs, layers
 from medgemma_cli import worker as worker_command
 from medgemma_tasks.errors import InternalError, InvalidRequest, MedGemmaError
 
@@ -33,6 +33,7 @@ app.command("status")(jobs.status)
 app.command("fetch")(jobs.fetch)
 app.command("cancel")(jobs.cancel)
 app.command("evaluate")(evaluate.evaluate)
+app.command("layers")(layers.layers)
 
 
 def _version(wanted: bool) -> None:

@@ -72,6 +72,8 @@ class Client:
         areas: bool = False,
         max_new_tokens: int | None = None,
         pad_to_square: bool = True,
+        left_of_image: str | None = None,
+        top_of_image: str | None = None,
         model: str | None = None,
         force: bool = False,
     ) -> Job:
@@ -86,6 +88,10 @@ class Client:
         of its own, and all share one generation and one forward pass. ``answer`` explains that
         answer, as if the model had said it, and generates none. ``areas`` measures how true each
         map is; ``resolution="patch"`` adds maps on the vision tower's finer grid.
+
+        ``left_of_image`` ("patient-right", "patient-left", "unknown") and ``top_of_image``
+        ("patient-head", "patient-feet", "patient-front", "patient-back", "unknown") say how all
+        the images lie, where a file does not or is wrong; zones and marks are named by it.
 
         The same question is the same job: asked again, it is not run again, and its result is
         there at once. One that failed or was cancelled is put into its history and runs again.
@@ -126,7 +132,8 @@ class Client:
             areas=areas,
         )
         pictures = [self._read(source) for source in sources]
-        refs = tuple(_reference(picture) for picture in pictures)
+        lie = {"left_of_image": left_of_image, "top_of_image": top_of_image}
+        refs = tuple(_reference(picture, lie) for picture in pictures)
         nonce = secrets.token_hex(8) if force else None
         job_id = identify(
             tenant=self._ledger.tenant,
@@ -247,8 +254,9 @@ def _found_damage(mark: ExplanationRecord | None) -> bool:
     return mark is not None and mark.error is not None and mark.error.code == ArtifactDamaged.code
 
 
-def _reference(picture: SourceImage) -> ImageRef:
+def _reference(picture: SourceImage, lie: dict[str, str | None]) -> ImageRef:
     pixels = picture.pixels
+    said = {name: value for name, value in lie.items() if value is not None}
     return make(
         ImageRef,
         "image",
@@ -256,5 +264,5 @@ def _reference(picture: SourceImage) -> ImageRef:
         width=pixels.width,
         height=pixels.height,
         mode=pixels.mode,
-        attributes=picture.attributes,
+        attributes=picture.attributes.model_dump() | said,
     )

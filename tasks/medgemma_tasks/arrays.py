@@ -19,7 +19,7 @@ import numpy as np
 
 from medgemma_tasks.errors import ArtifactDamaged, InternalError, NonFiniteRelevancy
 from medgemma_tasks.explanation import RAW, ExplanationResult
-from medgemma_tasks.models import Consistency, Shares, Span
+from medgemma_tasks.models import Areas, Consistency, Shares, Span
 
 _ARRAYS = ("image_scores", "text_scores", "text_positions")
 _LARGEST_FILE = 2**30
@@ -86,6 +86,7 @@ def _rest(result: ExplanationResult) -> dict[str, Any]:
         "spans": [span.model_dump(mode="json") for span in result.spans],
         "thinking": result.thinking,
         "pad_to_square": result.pad_to_square,
+        "areas": None if result.areas is None else result.areas.model_dump(mode="json"),
     }
 
 
@@ -93,6 +94,7 @@ def _result(arrays: dict[str, Any], rest: dict[str, Any], suffix: str) -> Explan
     """One result; its arrays are taken out of ``arrays``."""
     mine = {name: arrays.pop(name + suffix) for name in _ARRAYS}
     raw = {name: arrays.pop(name + suffix) for name in RAW if name + suffix in arrays}
+    areas = rest.get("areas")
     return ExplanationResult.from_scores(
         **mine,
         **raw,
@@ -101,6 +103,7 @@ def _result(arrays: dict[str, Any], rest: dict[str, Any], suffix: str) -> Explan
             "shares": Shares.model_validate(rest["shares"]),
             "consistency": Consistency.model_validate(rest["consistency"]),
             "spans": [Span.model_validate(span) for span in rest["spans"]],
+            "areas": None if areas is None else Areas.model_validate(areas),
         },
     )
 

@@ -24,7 +24,7 @@ from medgemma_tasks.errors import (
     NonFiniteRelevancy,
 )
 from medgemma_tasks.geometry import grid_square
-from medgemma_tasks.models import Consistency, Shares, Span
+from medgemma_tasks.models import Areas, Consistency, Shares, Span
 from medgemma_tasks.pictures import Side, draw_overlay, peak_cell
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -72,6 +72,8 @@ class ExplanationResult:
     thinking: str | None = None
     pad_to_square: bool = True
     """Whether the images were padded to a square: it decides where the grid lies on them."""
+    areas: Areas | None = None
+    """How true the map is, where that was measured."""
 
     def __post_init__(self) -> None:
         images, tokens = self.image_scores, len(self.token_labels)
@@ -112,6 +114,7 @@ class ExplanationResult:
         pad_to_square: bool = True,
         raw_image_relevancy: ArrayLike | None = None,
         raw_text_relevancy: ArrayLike | None = None,
+        areas: Areas | None = None,
     ) -> ExplanationResult:
         """A result from relevancy as computed: image_scores (n, rows, columns), text_scores (t,).
 
@@ -147,6 +150,7 @@ class ExplanationResult:
             spans=tuple(spans),
             thinking=thinking,
             pad_to_square=pad_to_square,
+            areas=areas,
         )
 
     def peak_cell(self, index: int = 0) -> tuple[int, int]:

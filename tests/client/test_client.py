@@ -101,6 +101,7 @@ def test_a_file_is_read(client: Client, tmp_path: Path) -> None:
         ({"answer": " "}, EmptyAnswer),
         ({"method": "No Method"}, InvalidRequest),
         ({"resolution": "pixel"}, InvalidRequest),
+        ({"left_of_image": "left"}, InvalidRequest),
         ({"keyword": " "}, InvalidRequest),
         ({"keyword": "x", "occurrence": 0}, InvalidRequest),
         ({"token": -1}, TokenOutOfRange),
@@ -186,6 +187,18 @@ def test_what_an_answer_is_given_and_how_it_is_explained_make_another_job(
     request = ledger.request(jobs[1].id)
     assert request is not None
     assert request.given_answer == "Clear."
+
+
+def test_a_caller_may_say_how_an_image_lies(client: Client, ledger: Ledger) -> None:
+    plain = client.submit(picture(), "What?")
+    job = client.submit(
+        picture(), "What?", left_of_image="patient-right", top_of_image="patient-head"
+    )
+    request = ledger.request(job.id)
+    assert request is not None
+    attributes = request.images[0].attributes
+    assert (attributes.left_of_image, attributes.top_of_image) == ("patient-right", "patient-head")
+    assert job.id != plain.id
 
 
 def test_a_token_is_a_target(client: Client, ledger: Ledger) -> None:

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from medgemma_tasks.errors import (
-    ArtifactDamaged,
-    FileUnreadable,
-    InternalError,
-    InvalidRequest,
-    NonFiniteRelevancy,
-)
+from medgemma_tasks.errors import InternalError, InvalidRequest, NonFiniteRelevancy
 from medgemma_tasks.explanation import ExplanationResult, display_range, ordinary, text_range
 from medgemma_tasks.models import Consistency, Shares, Span
 
@@ -139,71 +131,3 @@ def test_what_is_not_finite_is_refused(field: str) -> None:
     bad = np.full((1, 16, 16) if field == "image_scores" else 6, np.nan)
     with pytest.raises(NonFiniteRelevancy):
         make(**{field: bad})
-
-
-def assert_same(first: ExplanationResult, second: ExplanationResult) -> None:
-    for name, value in vars(first).items():
-        other = getattr(second, name)
-        if isinstance(value, np.ndarray):
-            assert np.array_equal(value, other), name
-            assert value.dtype == other.dtype, name
-        else:
-            assert value == other, name
-
-
-@pytest.mark.parametrize("images", [1, 3])
-def test_a_result_survives_its_file(images: int, tmp_path: Path) -> None:
-    result = make(
-        images,
-        raw_image_relevancy=np.ones((images, 16, 16)),
-        raw_text_relevancy=np.ones(6),
-        thinking="hm",
-    )
-    result.save(tmp_path / "result.bin")
-    assert_same(result, ExplanationResult.load(tmp_path / "result.bin"))
-
-
-def test_the_same_result_has_the_same_bytes() -> None:
-    assert make().arrays() == make().arrays()
-
-
-def test_the_arrays_can_be_read_without_this_package() -> None:
-    with np.load(io.BytesIO(make().arrays()), allow_pickle=False) as stored:
-        assert stored["image_scores"].shape == (1, 16, 16)
-        assert "raw_image_relevancy" not in stored.files
-
-
-def pickled() -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, image_scores=np.array([{"a": 1}], dtype=object))
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize(
-    "data", [b"", b"not a zip", make().arrays()[:200], make().arrays()[:-9], pickled()]
-)
-def test_damaged_arrays_are_told_as_such(data: bytes) -> None:
-    with pytest.raises(ArtifactDamaged):
-        ExplanationResult.from_arrays(data)
-
-
-def test_one_flipped_byte_never_passes_for_a_result() -> None:
-    whole = make().arrays()
-    for place in range(0, len(whole), 41):
-        damaged = bytearray(whole)
-        damaged[place] ^= 0xFF
-        try:
-            read = ExplanationResult.from_arrays(bytes(damaged))
-        except ArtifactDamaged:
-            continue
-        assert_same(make(), read)  # a byte of no meaning, such as a date
-
-
-def test_a_file_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
-    with pytest.raises(FileUnreadable):
-        ExplanationResult.load(tmp_path / "none.npz")
-
-
-def test_metadata_that_is_not_json_is_refused() -> None:
-    with pytest.raises(InternalError):
-        make(metadata={"model": object()}).arrays()

@@ -228,3 +228,49 @@ def test_nothing_to_explain_and_nothing_there_are_refused(explainer, phantom) ->
         )
     with pytest.raises(TokenOutOfRange):  # an image's token
         explainer.run(ask(phantom.image, PROMPT, [TokenTarget(position=20)]))
+
+
+def test_areas_are_measured_for_whoever_asks(explainer, phantom) -> None:
+    def areas(method: str):  # type: ignore[no-untyped-def]
+        options = Options(areas=True, method=method)
+        return explainer.explain_keyword(
+            phantom.image, PROMPT, "consolidation", options=options
+        ).areas
+
+    chefer, random = areas("chefer"), areas("random")
+    assert chefer.log_p - chefer.log_p_covered > 1
+    assert chefer.log_p == random.log_p
+    assert chefer.deletion < random.deletion
+    assert chefer.insertion > random.insertion
+    assert explainer.explain_keyword(phantom.image, PROMPT, "consolidation").areas is None
+
+
+def test_a_target_that_saw_no_image_has_no_areas(explainer, phantom) -> None:
+    options = Options(areas=True)
+    result = explainer.explain_prompt(
+        phantom.image, ["Look closely.", 0, PROMPT], "closely", options=options
+    )
+    assert result.areas is None
+
+
+def test_the_map_after_the_last_layer_is_the_map(explainer, phantom) -> None:
+    target = KeywordTarget(keyword="consolidation")
+    found = explainer.explain_layers(phantom.image, PROMPT, target, heads_of=5)
+    plain = explainer.explain_keyword(phantom.image, PROMPT, "consolidation")
+    assert found.maps.shape == (6, 1, 16, 16)
+    assert np.abs(found.maps[-1] - plain.image_scores).max() <= 1e-5 * plain.image_scores.max()
+    assert np.array_equal(found.maps[-1], found.result.image_scores)
+    assert found.names[5] == "layer 5, global"
+    assert found.heads.relevancy.shape == found.heads.attention.shape == (4, 1, 16, 16)
+    assert found.sheet(phantom.image).width > phantom.image.width
+    assert found.head_sheet(phantom.image).width > phantom.image.width
+
+
+def test_layers_heads_and_images_that_are_not_there_are_refused(explainer, phantom) -> None:
+    with pytest.raises(InvalidRequest, match="no layer 6"):
+        explainer.explain_layers(phantom.image, PROMPT, heads_of=6)
+    found = explainer.explain_layers(phantom.image, PROMPT)
+    with pytest.raises(InvalidRequest):
+        found.head_sheet(phantom.image)
+    with pytest.raises(InvalidRequest):
+        found.sheet(phantom.image, 1)

@@ -25,6 +25,7 @@ from medgemma_tasks.models import (
 )
 from medgemma_worker.conversation import converse
 from medgemma_worker.explaining import Answered, explain_answered
+from medgemma_worker.layers import LayerMaps, layer_maps
 from medgemma_worker.pictures_in import Picture
 from medgemma_worker.question import Asked, Question, ask
 from medgemma_worker.relevancy.attention import install
@@ -150,6 +151,25 @@ class MedGemmaExplainer:
         """Explain every token of the answer, each on its own, in the order of the answer."""
         return self.run(ask(image, prompt, [EveryTokenTarget()], **asked))
 
+    def explain_layers(
+        self,
+        image: Pictures,
+        prompt: Prompt,
+        target: Target | None = None,
+        *,
+        heads_of: int | None = None,
+        **asked: Unpack[Asked],
+    ) -> LayerMaps:
+        """How the map of a target (by default the whole answer) builds up layer by layer, and with
+        ``heads_of`` what each head of that layer, counted from 0, adds.
+
+        Always by the default method. Raises InvalidRequest for a layer that does not exist.
+        """
+        question = ask(image, prompt, [target or AnswerTarget()], **asked)
+        with self._lock:
+            answered = self._answer(question, _quiet)
+            return layer_maps(self.model, answered, heads_of)
+
     def _one(
         self, image: Pictures, prompt: Prompt, target: Target, asked: Asked
     ) -> ExplanationResult:
@@ -181,7 +201,9 @@ class MedGemmaExplainer:
             places = sorted(range(len(answered)), key=lambda i: questions[i].options.method)
             for _, group in itertools.groupby(places, lambda i: questions[i].options.method):
                 together = list(group)
-                results = explain_answered(self.model, [answered[i] for i in together])
+                results = explain_answered(
+                    self.model, self.processor, [answered[i] for i in together]
+                )
                 found.update(zip(together, results, strict=True))
         return [found[i] for i in range(len(questions))]
 

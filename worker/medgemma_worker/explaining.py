@@ -12,14 +12,16 @@ import torch
 from numpy.typing import NDArray
 
 from medgemma_tasks.explanation import ExplanationResult
-from medgemma_tasks.models import Consistency, Span
+from medgemma_tasks.models import Areas, Consistency, Span
 from medgemma_worker.conversation import Conversation, shares, texts_of
+from medgemma_worker.pictures_in import prepared
 from medgemma_worker.question import Question
 from medgemma_worker.relevancy.explain import RAW, Passage, RelevancyRow, embed, explain
 from medgemma_worker.relevancy.memory import must_checkpoint
+from medgemma_worker.truth.job import areas as score_maps
 
 if TYPE_CHECKING:
-    from transformers import Gemma3ForConditionalGeneration
+    from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
 
 METHOD_VERSION = "1"
 """Part of every job id: raised whenever the same question would get other numbers."""
@@ -35,8 +37,21 @@ class Answered:
     generating_seconds: float
 
 
+def passage_of(model: Gemma3ForConditionalGeneration, sequence: Conversation) -> Passage:
+    """A conversation as the explaining pass takes it."""
+    return Passage(
+        embed(model, sequence.ids[None], sequence.kinds, sequence.prompt.pixel_values),
+        sequence.kinds,
+        sequence.ids,
+        images=sequence.prompt.images,
+        answer_first=sequence.prompt.length,
+    )
+
+
 def explain_answered(
-    model: Gemma3ForConditionalGeneration, answered: Sequence[Answered]
+    model: Gemma3ForConditionalGeneration,
+    processor: Gemma3Processor,
+    answered: Sequence[Answered],
 ) -> list[list[ExplanationResult]]:
     """Explain them together; each gets what it would get alone. All are of one method.
 
@@ -44,16 +59,7 @@ def explain_answered(
     """
     began = time.perf_counter()
     method = answered[0].question.options.method
-    passages = [
-        Passage(
-            embed(model, a.sequence.ids[None], a.sequence.kinds, a.sequence.prompt.pixel_values),
-            a.sequence.kinds,
-            a.sequence.ids,
-            images=a.sequence.prompt.images,
-            answer_first=a.sequence.prompt.length,
-        )
-        for a in answered
-    ]
+    passages = [passage_of(model, a.sequence) for a in answered]
     targets = [[span.token_positions for span in a.spans] for a in answered]
     longest = max(p[-1] for of_passage in targets for p in of_passage)
     rows = explain(
@@ -65,28 +71,84 @@ def explain_answered(
             model.config.text_config, longest * len(passages), model.dtype, model.device
         ),
     )
-    seconds = time.perf_counter() - began
+    each = (time.perf_counter() - began) / len(answered)
     return [
-        [
-            _result(model, a, span, row, seconds / len(answered))
-            for span, row in zip(a.spans, of_passage, strict=True)
-        ]
+        _results(model, processor, a, of_passage, each)
         for a, of_passage in zip(answered, rows, strict=True)
     ]
 
 
-def _result(
+def _results(
+    model: Gemma3ForConditionalGeneration,
+    processor: Gemma3Processor,
+    answered: Answered,
+    rows: Sequence[RelevancyRow],
+    seconds: float,
+) -> list[ExplanationResult]:
+    """The results of one question's targets."""
+    began = time.perf_counter()
+    maps = [maps_of(row.gained, answered.sequence, model) for row in rows]
+    areas: list[Areas | None] = [None] * len(rows)
+    if answered.question.options.areas:
+        areas = [
+            measure(model, processor, answered, span, scores)
+            for span, scores in zip(answered.spans, maps, strict=True)
+        ]
+    spent = {
+        "generating": answered.generating_seconds,
+        "explaining": seconds,
+        "measuring": time.perf_counter() - began,
+    }
+    pairs = zip(answered.spans, rows, maps, areas, strict=True)
+    return [result_of(model, answered, *of_target, spent) for of_target in pairs]
+
+
+def measure(
+    model: Gemma3ForConditionalGeneration,
+    processor: Gemma3Processor,
+    answered: Answered,
+    span: Span,
+    scores: NDArray[np.float32],
+) -> Areas | None:
+    """How true a map is, (n, rows, columns); None where an image comes after the target, which
+    could not have seen it, or no cell has any relevancy."""
+    question, sequence = answered.question, answered.sequence
+    images = sequence.prompt.images
+    if not images or span.token_positions[0] <= images[-1][1] or not scores.any():
+        return None
+    scored = score_maps(
+        model,
+        processor,
+        [prepared(image, pad=question.options.pad_to_square) for image in question.images],
+        sequence.ids,
+        sequence.kinds[0],
+        span.token_positions,
+        {"map": scores},
+    )
+    found = scored.areas.get("map")
+    return Areas(
+        deletion=None if found is None else found.deletion,
+        insertion=None if found is None else found.insertion,
+        log_p=scored.log_whole,
+        log_p_covered=scored.log_covered,
+    )
+
+
+def result_of(
     model: Gemma3ForConditionalGeneration,
     answered: Answered,
     span: Span,
     row: RelevancyRow,
-    seconds: float,
+    scores: NDArray[np.float32],
+    areas: Areas | None,
+    seconds: dict[str, float],
 ) -> ExplanationResult:
+    """One target's result: its row over the text, and the maps (n, rows, columns) of the row."""
     question, sequence = answered.question, answered.sequence
     last = span.token_positions[-1]
     return ExplanationResult.from_scores(
-        image_scores=_maps(row.gained, sequence, model),
-        raw_image_relevancy=_maps(row.attention, sequence, model),
+        image_scores=scores,
+        raw_image_relevancy=maps_of(row.attention, sequence, model),
         **texts_of(row, sequence),
         generated_text=sequence.answer.text,
         pad_to_square=question.options.pad_to_square,
@@ -106,12 +168,13 @@ def _result(
             "method": question.options.method,
             "method_version": METHOD_VERSION,
             "answer_given": question.given_answer is not None,
-            "seconds": {"generating": answered.generating_seconds, "explaining": seconds},
+            "seconds": seconds,
         },
+        areas=areas,
     )
 
 
-def _maps(
+def maps_of(
     row: torch.Tensor, sequence: Conversation, model: Gemma3ForConditionalGeneration
 ) -> NDArray[np.float32]:
     """The row's image parts: float32 (n, rows, columns); zero where the target comes first."""

@@ -64,6 +64,7 @@ def _target(result: ExplanationResult, refs: Sequence[ImageRef]) -> TargetRecord
         own_relevancy=result.own_relevancy,
         low=low,
         high=high,
+        areas=result.areas,
         maps=tuple(
             ImageMap(
                 share=result.shares.images * float(scores.sum()) / total if total else 0.0,
