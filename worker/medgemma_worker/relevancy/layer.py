@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from medgemma_worker.relevancy.visibility import Visibility
+from medgemma_worker.relevancy.visibility import Sight
 
 BLOCK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}
 """Elements (heads x rows x columns) of one block: 8 MB of float32 stays near a CPU's cache; a GPU
@@ -41,7 +41,7 @@ class Layer:
     q: Tensor
     k: Tensor
     v: Tensor
-    visibility: Visibility
+    visibility: Sight
     batch: int
     scaling: float
     windowed: bool
@@ -85,14 +85,35 @@ class Layer:
         gradient: dy/dO, (S, H, D). The gradient of attention is G_h = dO_h V_h^T, since O = A V.
         """
         out = torch.zeros_like(weights)
+        for block, product in self._relevancy(weights, gradient):
+            _add(out, weights, block, product)
+        return out.div_(self.q.shape[0])
+
+    def shared_out(self, weights: Tensor, gradient: Tensor) -> Tensor:
+        """weights @ Abar with each row of Abar scaled to a sum of 1: float32 (S,).
+
+        Arguments: see ``weighted_relevancy``. A row of zeros hands its weight to its own position,
+        so the sum of the weights is kept.
+        """
+        out = torch.zeros_like(weights)
+        for block, product in self._relevancy(weights, gradient):
+            rows = slice(block.first, block.last)
+            sums = product.sum(dim=(0, 2))
+            empty = sums == 0
+            scaled = weights.clone()
+            scaled[rows] = torch.where(empty, 0, weights[rows] / sums.where(~empty, 1))
+            _add(out, scaled, block, product)
+            out[rows] += torch.where(empty, weights[rows], 0)
+        return out
+
+    def _relevancy(self, weights: Tensor, gradient: Tensor) -> Iterator[tuple[Block, Tensor]]:
+        """The blocks, each with max(G * A, 0): float32 (H, rows, columns)."""
         g = gradient.transpose(0, 1)
         for block in self.blocks(weights):
             product = grouped(
                 g[:, block.first : block.last].float(), self.v[:, block.left : block.right]
             )
-            product.mul_(block.attention).clamp_(min=0)
-            _add(out, weights, block, product)
-        return out.div_(self.q.shape[0])
+            yield block, product.mul_(block.attention).clamp_(min=0)
 
 
 def _add(out: Tensor, weights: Tensor, block: Block, values: Tensor) -> None:

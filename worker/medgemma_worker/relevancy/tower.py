@@ -1,0 +1,125 @@
+"""Through the SigLIP tower and back: what each of its layers computed over one image's patches.
+
+No attention function is registered for the tower and its configuration stays as it was. SigLIP's
+attention drops the keyword arguments of a call (transformers 5.17), so a capture would not reach
+it; and a tower layer is short enough to be called part by part. It runs on SDPA. Of the pass
+forward the input of each layer is kept; on the way back each layer runs once more, with a graph of
+its own, so that no more than one layer's activations are held at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import Gemma3ForConditionalGeneration
+
+from medgemma_worker.relevancy.layer import Layer
+from medgemma_worker.relevancy.visibility import Everything
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The gradients of t targets taken back through projector and pooling, at N patches.
+
+    activations: (N, width), the patches before they are pooled. gradients: (t, N, width), dy/d of
+    these. at_last_layer: (t, N, width), dy/d of the last layer's output, before its norm.
+    """
+
+    activations: Tensor
+    gradients: Tensor
+    at_last_layer: Tensor
+
+
+class Tower:
+    """One image in the tower, and the way back for any number of targets.
+
+    Args:
+        pixels: (1, 3, height, width), of any float dtype. Weights must be frozen.
+    """
+
+    def __init__(self, model: Gemma3ForConditionalGeneration, pixels: Tensor) -> None:
+        self._tower: Any = model.model.vision_tower
+        self._projector: Any = model.model.multi_modal_projector
+        self.layers: Any = self._tower.encoder.layers
+        self._inputs: list[Tensor] = []
+        with torch.no_grad():
+            state = self._tower.embeddings(pixels)
+            for layer in self.layers:
+                self._inputs.append(state)
+                state = _attend(layer, state).output
+        self._last: Tensor = state
+
+    def pooled(self, gradients: Tensor) -> Pooled:
+        """gradients: (t, tokens, hidden), dy/d(image features) of each target."""
+        with torch.enable_grad():
+            last = self._last.detach().requires_grad_(True)
+            patches = self._tower.post_layernorm(last)
+            features = self._projector(patches)
+        back = [
+            torch.autograd.grad(
+                features, [patches, last], one[None].to(features), retain_graph=True
+            )
+            for one in gradients
+        ]
+        return Pooled(
+            patches.detach()[0],
+            torch.stack([patch[0] for patch, _ in back]),
+            torch.stack([state[0] for _, state in back]),
+        )
+
+    def back(self, gradients: Tensor) -> Iterator[tuple[Layer, Tensor]]:
+        """The layers, last first, each with dy/d(attention output) of each target: (t, N, H, D).
+
+        gradients: (t, N, width), at the last layer's output.
+        """
+        for index in reversed(range(len(self.layers))):
+            with torch.enable_grad():
+                start = self._inputs[index].detach().requires_grad_(True)
+                seen = _attend(self.layers[index], start)
+            ends = [start, seen.attended]
+            back = [
+                torch.autograd.grad(seen.output, ends, one[None], retain_graph=True)
+                for one in gradients
+            ]
+            gradients = torch.stack([at_start[0] for at_start, _ in back])
+            layer = Layer(
+                index=index,
+                q=seen.q.detach()[0],
+                k=seen.k.detach()[0],
+                v=seen.v.detach()[0],
+                visibility=Everything(start.shape[1], start.device),
+                batch=0,
+                scaling=float(self.layers[index].self_attn.scale),
+                windowed=False,
+            )
+            yield layer, torch.stack([at_output[0].transpose(0, 1) for _, at_output in back])
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """q, k, v, attended: (1, H, N, D). output: (1, N, width), of the layer."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    attended: Tensor
+    output: Tensor
+
+
+def _attend(layer: Any, state: Tensor) -> _Seen:
+    """One layer of SigLIP over ``state``, (1, N, width); its dropout is that of training only."""
+    attention = layer.self_attn
+    normed = layer.layer_norm1(state)
+    q, k, v = (
+        project(normed).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+        for project in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    attended = scaled_dot_product_attention(q, k, v, scale=attention.scale)
+    state = state + attention.out_proj(attended.transpose(1, 2).flatten(2))
+    output = state + layer.mlp(layer.layer_norm2(state))
+    return _Seen(q, k, v, attended, output)
