@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 from transformers import Gemma3ForConditionalGeneration
 
-from medgemma_tasks.errors import NonFiniteRelevancy
 from medgemma_worker.relevancy.layer import Layer
 from medgemma_worker.relevancy.tower import Pooled, Tower
 from medgemma_worker.relevancy.windows import spread
@@ -67,20 +66,10 @@ def step(layer: Layer, gradient: Tensor, shape: Tensor, layers: int) -> Tensor:
 
 def _carried(tower: Tower, pooled: Pooled, shapes: Tensor) -> Tensor:
     """Maps, float32 (t, N), from the last layer of the tower to its first."""
-    finite = {-1: torch.isfinite(pooled.gradients).all() & torch.isfinite(pooled.activations).all()}
+    count = len(tower.layers)
     for layer, gradients in tower.back(pooled.at_last_layer):
-        count = len(tower.layers)
-        shapes = torch.stack(
-            [step(layer, g, u, count) for g, u in zip(gradients, shapes, strict=True)]
-        )
-        finite[layer.index] = torch.isfinite(shapes).all() & torch.isfinite(gradients).all()
-    # Looked at last, so that a GPU need not wait for the CPU at each layer.
-    for index, good in finite.items():
-        if not bool(good):
-            where = "at its output" if index < 0 else f"in layer {index}"
-            raise NonFiniteRelevancy(
-                f"Attention or gradient in the vision tower, {where}, holds NaN or infinity, so "
-                "there is no map. Try dtype float32.",
-                layer=index if index >= 0 else None,
-            )
+        pairs = zip(gradients, shapes, strict=True)
+        shapes = torch.stack([step(layer, gradient, shape, count) for gradient, shape in pairs])
+        tower.watch(layer.index, shapes)
+    tower.check()
     return shapes

@@ -1,10 +1,10 @@
 """Through the SigLIP tower and back: what each of its layers computed over one image's patches.
 
-No attention function is registered for the tower and its configuration stays as it was. SigLIP's
-attention drops the keyword arguments of a call (transformers 5.17), so a capture would not reach
-it; and a tower layer is short enough to be called part by part. It runs on SDPA. Of the pass
-forward the input of each layer is kept; on the way back each layer runs once more, with a graph of
-its own, so that no more than one layer's activations are held at a time.
+No attention function is registered for the tower, and its configuration stays as it was: SigLIP's
+attention drops the keyword arguments of a call (transformers 5.17), so no capture would reach it,
+and a layer of it is short enough to be called part by part, on SDPA. Of the pass forward the input
+of each layer is kept. On the way back each layer runs once more, with a graph of its own, so that
+no more than one layer's activations are held at a time.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import Gemma3ForConditionalGeneration
 
+from medgemma_tasks.errors import NonFiniteRelevancy
 from medgemma_worker.relevancy.layer import Layer
 from medgemma_worker.relevancy.visibility import Everything
 
@@ -47,12 +48,16 @@ class Tower:
         self._projector: Any = model.model.multi_modal_projector
         self.layers: Any = self._tower.encoder.layers
         self._inputs: list[Tensor] = []
+        self._finite: list[tuple[int | None, Tensor]] = []
         with torch.no_grad():
             state = self._tower.embeddings(pixels)
-            for layer in self.layers:
+            for index, layer in enumerate(self.layers):
                 self._inputs.append(state)
                 state = _attend(layer, state).output
+                self.watch(index, state)
         self._last: Tensor = state
+        self.count = int(state.shape[1])
+        """Patches of the image."""
 
     def pooled(self, gradients: Tensor) -> Pooled:
         """gradients: (t, tokens, hidden), dy/d(image features) of each target."""
@@ -66,10 +71,10 @@ class Tower:
             )
             for one in gradients
         ]
+        at_last_layer = torch.stack([state[0] for _, state in back])
+        self.watch(None, at_last_layer)
         return Pooled(
-            patches.detach()[0],
-            torch.stack([patch[0] for patch, _ in back]),
-            torch.stack([state[0] for _, state in back]),
+            patches.detach()[0], torch.stack([patch[0] for patch, _ in back]), at_last_layer
         )
 
     def back(self, gradients: Tensor) -> Iterator[tuple[Layer, Tensor]]:
@@ -87,6 +92,7 @@ class Tower:
                 for one in gradients
             ]
             gradients = torch.stack([at_start[0] for at_start, _ in back])
+            self.watch(index, gradients)
             layer = Layer(
                 index=index,
                 q=seen.q.detach()[0],
@@ -98,6 +104,24 @@ class Tower:
                 windowed=False,
             )
             yield layer, torch.stack([at_output[0].transpose(0, 1) for _, at_output in back])
+
+    def watch(self, index: int | None, numbers: Tensor) -> None:
+        """Numbers of a layer, or None for those above the last, to be looked at by ``check``."""
+        self._finite.append((index, torch.isfinite(numbers).all()))
+
+    def check(self) -> None:
+        """Raises NonFiniteRelevancy for the first layer with NaN or infinity.
+
+        Called last, so that a GPU need not wait for the CPU at each layer.
+        """
+        for index, finite in self._finite:
+            if not bool(finite):
+                where = "above the vision tower" if index is None else f"vision layer {index}"
+                raise NonFiniteRelevancy(
+                    f"Attention or gradient of {where} holds NaN or infinity, so there is no map. "
+                    "Try dtype float32.",
+                    layer=index,
+                )
 
 
 @dataclass(frozen=True)
