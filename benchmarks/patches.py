@@ -13,8 +13,8 @@ equation 6 has it; ``+scaled`` is (1 - 1/L) v + (1/L) v Abar', the rows of Abar 
 proportions within each window only, so that a window keeps its token's relevancy.
 
 Controls. ``smooth`` is the coarse map enlarged bilinearly, which knows nothing of the tower.
-``shuffled`` is the product's map with the patches of each window in random order: as uneven, and
-without meaning.
+``shuffled`` is the product's map (``equal+scaled in window``) with the patches of each window in
+random order: as uneven, and without meaning.
 
 The first columns. within: standard deviation of the patches of a window, mean over windows, over
 the map's mean; between: standard deviation of the windows' means over the map's mean. hit: the peak
@@ -48,8 +48,8 @@ from medgemma_worker.loading import load_medgemma
 from medgemma_worker.phantom.images import lesion_cells, overlaps_cell
 from medgemma_worker.relevancy.explain import explain
 from medgemma_worker.relevancy.layer import Layer
-from medgemma_worker.relevancy.patches import absolute, patch_maps, step
-from medgemma_worker.relevancy.tower import Pooled, Tower
+from medgemma_worker.relevancy.patches import patch_maps, step
+from medgemma_worker.relevancy.tower import Tower
 from medgemma_worker.relevancy.windows import from_windows, spread, to_windows
 from medgemma_worker.truth.agreement import mass_over_area, peak
 from medgemma_worker.truth.bootstrap import Paired
@@ -61,31 +61,33 @@ if TYPE_CHECKING:
     from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
 
 SEED, BOOTSTRAP_SEED, TIE_SEEDS = 500_000, 0, (0, 1, 2)
-COARSE, SMOOTH, SHUFFLED, PRODUCT = "coarse", "smooth", "shuffled", "absolute+scaled in window"
+COARSE, SMOOTH, SHUFFLED, PRODUCT = "coarse", "smooth", "shuffled", "equal+scaled in window"
 REFERENCES = (COARSE, SMOOTH, SHUFFLED)
 
 
-def positive(pooled: Pooled) -> Tensor:
-    """max(0, gradient x activation) of each patch before pooling: float32 (t, N)."""
-    return (pooled.gradients.float() * pooled.activations.float()).sum(dim=-1).clamp(min=0)
+def products(model: Gemma3ForConditionalGeneration, tower: Tower, gradient: Tensor) -> Tensor:
+    """gradient x activation of each patch before pooling: float32 (N,)."""
+    with torch.enable_grad():
+        patches = model.model.vision_tower.post_layernorm(tower.last).detach().requires_grad_(True)
+        features = model.model.multi_modal_projector(patches)
+    return (torch.autograd.grad(features, patches, gradient)[0] * patches.detach()).sum(dim=-1)[0]
 
 
-def equal(pooled: Pooled) -> Tensor:
-    return torch.ones_like(absolute(pooled))
-
-
-Start = Callable[[Pooled], Tensor]
-STARTS: dict[str, Start] = {"equal": equal, "positive": positive, "absolute": absolute}
+STARTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "equal": torch.ones_like,
+    "positive": lambda product: product.clamp(min=0),
+    "absolute": torch.abs,
+}
 
 
 class Way:
     """One way through the tower; its name is built as the docstring above says."""
 
-    def __init__(self, name: str, totals: Tensor, pooled: Pooled, layers: int) -> None:
+    def __init__(self, name: str, totals: Tensor, product: Tensor, layers: int) -> None:
         rest, self._within, _ = name.partition(" in window")
         start, _, self._rule = rest.partition("+")
         self._totals, self._layers = totals, layers
-        self._start = spread(totals, STARTS[start](pooled)[0])
+        self._start = spread(totals, STARTS[start](product))
         self._map = torch.zeros_like(self._start) if self._rule == "gained" else self._start
 
     def reach(self, layer: Layer, gradient: Tensor) -> None:
@@ -103,7 +105,7 @@ class Way:
 
 WAYS = (
     *("equal+abar", "equal+scaled", "positive", "positive+abar", "positive+scaled"),
-    *("absolute", "equal+scaled in window", "positive+scaled in window"),
+    *("absolute", "positive+scaled in window", "absolute+scaled in window"),
     *("equal+gained in window", "positive+gained in window", PRODUCT),
 )
 
@@ -137,24 +139,24 @@ def maps_of(
     pixels = pixels["pixel_values"].to(model.device, model.dtype)
 
     tower = Tower(model, pixels)
-    pooled = tower.pooled(gradient)
-    ways = {name: Way(name, totals, pooled, len(tower.layers)) for name in names}
-    for layer, gradients in tower.back(pooled.at_last_layer):
+    product = products(model, tower, gradient)
+    ways = {name: Way(name, totals, product, len(tower.layers)) for name in names}
+    for layer, gradients in tower.back(tower.pooled(gradient)):
         for way in ways.values():
             way.reach(layer, gradients[0])
-    product = patch_maps(model, pixels, totals[None, None], gradient[None])[0, 0]
-    side = product.shape[0]
+    kept = patch_maps(model, pixels, totals[None, None], gradient[None])[0, 0]
+    side = kept.shape[0]
     draw = torch.Generator().manual_seed(index)
-    windows = to_windows(product.flatten(), totals.numel())
+    windows = to_windows(kept.flatten(), totals.numel())
     order = torch.rand(windows.shape, generator=draw).argsort(dim=-1)
-    coarse = spread(totals, equal(pooled)[0])
+    coarse = spread(totals, torch.ones_like(product))
     smooth = interpolate(totals.view(1, 1, *frozen.grid), size=(side, side), mode="bilinear")
     found = {
         COARSE: coarse,
         SMOOTH: smooth,
         SHUFFLED: from_windows(windows.gather(-1, order)),
         **{name: way.finish() for name, way in ways.items()},
-        PRODUCT: product,
+        PRODUCT: kept,
     }
     return {name: one.view(side, side) for name, one in found.items()}
 

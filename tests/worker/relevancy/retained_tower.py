@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from transformers import Gemma3ForConditionalGeneration
@@ -11,19 +9,13 @@ from transformers import Gemma3ForConditionalGeneration
 from medgemma_worker.relevancy.retained import RetainedLayer
 
 
-@dataclass(frozen=True)
-class RetainedTower:
-    """layers: first to last. activations, gradients: (N, width), the patches before pooling."""
-
-    layers: list[RetainedLayer]
-    activations: Tensor
-    gradients: Tensor
-
-
 def retained_tower(
     model: Gemma3ForConditionalGeneration, pixels: Tensor, gradient: Tensor
-) -> RetainedTower:
-    """One image, pixels (1, 3, height, width); gradient (tokens, hidden) at its features."""
+) -> list[RetainedLayer]:
+    """Layers first to last, over one image: pixels (1, 3, height, width).
+
+    gradient: (tokens, hidden), dy/d of the image's features.
+    """
     tower = model.model.vision_tower
     before = model.config.vision_config._attn_implementation
     model.set_attn_implementation({"vision_config": "eager"})
@@ -31,19 +23,15 @@ def retained_tower(
     try:
         with torch.enable_grad():
             found = model.model.get_image_features(pixels, output_attentions=True, return_dict=True)
-            patches, attentions = found.last_hidden_state, found.attentions
-            for kept in (patches, *attentions):
-                kept.retain_grad()
+            attentions = found.attentions
+            for attention in attentions:
+                attention.retain_grad()
             (found.pooler_output[0] * gradient).sum().backward()
     finally:
         start.remove()
         model.set_attn_implementation({"vision_config": before})
     assert len(attentions) == model.config.vision_config.num_hidden_layers
-    return RetainedTower(
-        [RetainedLayer(one[0].detach(), one.grad[0]) for one in attentions],
-        patches.detach()[0],
-        patches.grad[0],
-    )
+    return [RetainedLayer(one[0].detach(), one.grad[0]) for one in attentions]
 
 
 def split_by_hand(totals: Tensor, weights: Tensor) -> Tensor:

@@ -50,13 +50,12 @@ def test_streaming_equals_retained(heads: int, patch_size: int, images: int) -> 
     assert streamed.shape == (1, images, side, side)
     assert streamed.dtype == torch.float32
     for i in range(images):
-        plain = retained_tower(model, case.pixels[i : i + 1], gradients[0, i])
-        weights = (plain.activations * plain.gradients).sum(dim=-1).abs()
-        carried = split_by_hand(scores[0, i], weights)
+        layers = retained_tower(model, case.pixels[i : i + 1], gradients[0, i])
+        carried = split_by_hand(scores[0, i], torch.ones(side**2))
         identity = torch.eye(carried.numel())
-        for layer in reversed(plain.layers):
+        for layer in reversed(layers):
             shared = layer.relevancy / layer.relevancy.sum(dim=1, keepdim=True)
-            carried = carried @ (identity + (shared - identity) / len(plain.layers))
+            carried = carried @ (identity + (shared - identity) / len(layers))
         expected = split_by_hand(scores[0, i], carried)
         assert gap(streamed[0, i].flatten(), expected) <= 1e-5
         windows = to_windows(expected, TOKENS_PER_IMAGE)
@@ -70,13 +69,13 @@ def test_the_way_back_gives_equation_6_of_the_plain_way(heads: int, patch_size: 
     assert case.pixels is not None
     scores, gradients = explained(case, [(case.ids.shape[1] - 1,)])
     tower = Tower(model, case.pixels)
-    row = spread(scores[0, 0], torch.ones(tower.count))
+    row = spread(scores[0, 0], torch.ones(tower.last.shape[1]))
     gained = torch.zeros_like(row)
-    for layer, (gradient,) in tower.back(tower.pooled(gradients[:, 0]).at_last_layer):
+    for layer, (gradient,) in tower.back(tower.pooled(gradients[:, 0])):
         gained = gained + layer.weighted_relevancy(row + gained, gradient)
 
-    relevancy = identity = torch.eye(tower.count)
-    for layer in retained_tower(model, case.pixels, gradients[0, 0]).layers:
+    relevancy = identity = torch.eye(row.numel())
+    for layer in retained_tower(model, case.pixels, gradients[0, 0]):
         relevancy = relevancy + layer.relevancy @ relevancy
     assert gap(gained, row @ (relevancy - identity)) <= 1e-5
 
@@ -85,9 +84,9 @@ def test_the_tower_taken_part_by_part_is_the_tower() -> None:
     model = seeing()
     case = tiny_case(model, images=1)
     assert case.pixels is not None
-    pooled = Tower(model, case.pixels).pooled(torch.zeros(1, TOKENS_PER_IMAGE, 64))
-    whole = model.model.vision_tower(pixel_values=case.pixels).last_hidden_state[0]
-    assert gap(pooled.activations, whole) <= 1e-6
+    tower = model.model.vision_tower
+    parts = tower.post_layernorm(Tower(model, case.pixels).last)
+    assert gap(parts, tower(pixel_values=case.pixels).last_hidden_state) <= 1e-6
 
 
 def test_each_window_keeps_what_its_token_has() -> None:
@@ -198,9 +197,8 @@ def test_a_layer_without_relevancy_leaves_a_map_as_it_is() -> None:
     case = tiny_case(model, images=1)
     assert case.pixels is not None
     tower = Tower(model, case.pixels)
-    weights = torch.rand(tower.count, generator=torch.Generator().manual_seed(0))
-    nothing = torch.zeros(1, tower.count, 32)
-    for layer, (gradient,) in tower.back(nothing):
+    weights = torch.rand(tower.last.shape[1], generator=torch.Generator().manual_seed(0))
+    for layer, (gradient,) in tower.back(torch.zeros_like(tower.last)):
         assert torch.equal(layer.shared_out(weights, gradient), weights)
 
 

@@ -2,17 +2,18 @@
 
 The language model's relevancy ends at the image tokens, each the mean of a window of patches. What
 a token has is split over its window, in the proportions of a second map u that is carried through
-the tower: u starts as the token's relevancy split by |gradient x activation| of the patches before
-they are pooled, and each of the L layers, last first, hands on 1/L of it by its own Abar (equation
-5), whose rows are scaled to a sum of 1:
+the tower: u starts in equal parts, and each of the L layers, last first, hands on 1/L of it by its
+own Abar (equation 5), whose rows are scaled to a sum of 1:
 
     u <- (1 - 1/L) u + (1/L) u Abar'
 
 Why not equation 6 itself: Abar's row sums in the tower are so small that the identity swamps them,
 and the map would be an enlarged coarse one. 1/L is ours: however deep the tower, relevancy moves by
-one step of attention on average. The sum over each window stays the token's relevancy, exactly.
+one step of attention on average. A window keeps the relevancy of its token.
 
-``benchmarks/patches.py`` measures this and other ways; docs/method.md has the figures.
+``benchmarks/patches.py`` measures this way and others that were left for it. What it says: the map
+is uneven within windows, and its areas are better than those of the enlarged coarse map in deletion
+and no better than those of the coarse map enlarged smoothly.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor
 from transformers import Gemma3ForConditionalGeneration
 
 from medgemma_worker.relevancy.layer import Layer
-from medgemma_worker.relevancy.tower import Pooled, Tower
+from medgemma_worker.relevancy.tower import Tower
 from medgemma_worker.relevancy.windows import spread
 
 
@@ -48,15 +49,10 @@ def patch_maps(
         totals = scores[:, i].to(pixels.device, torch.float32)
         if totals.any():  # not for an image that comes after the targets
             tower = Tower(model, pixels[i : i + 1])
-            pooled = tower.pooled(gradients[:, i])
-            shapes = _carried(tower, pooled, spread(totals, absolute(pooled)))
+            even = spread(totals, torch.ones(patches**2, device=totals.device))
+            shapes = _carried(tower, gradients[:, i], even)
             maps[:, i] = spread(totals, shapes).view(targets, patches, patches).cpu()
     return maps
-
-
-def absolute(pooled: Pooled) -> Tensor:
-    """|gradient x activation| of each patch before pooling: float32 (t, N)."""
-    return (pooled.gradients.float() * pooled.activations.float()).sum(dim=-1).abs()
 
 
 def step(layer: Layer, gradient: Tensor, shape: Tensor, layers: int) -> Tensor:
@@ -64,10 +60,10 @@ def step(layer: Layer, gradient: Tensor, shape: Tensor, layers: int) -> Tensor:
     return torch.lerp(shape, layer.shared_out(shape, gradient), 1 / layers)
 
 
-def _carried(tower: Tower, pooled: Pooled, shapes: Tensor) -> Tensor:
+def _carried(tower: Tower, at_features: Tensor, shapes: Tensor) -> Tensor:
     """Maps, float32 (t, N), from the last layer of the tower to its first."""
     count = len(tower.layers)
-    for layer, gradients in tower.back(pooled.at_last_layer):
+    for layer, gradients in tower.back(tower.pooled(at_features)):
         pairs = zip(gradients, shapes, strict=True)
         shapes = torch.stack([step(layer, gradient, shape, count) for gradient, shape in pairs])
         tower.watch(layer.index, shapes)

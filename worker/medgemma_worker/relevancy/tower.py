@@ -23,19 +23,6 @@ from medgemma_worker.relevancy.layer import Layer
 from medgemma_worker.relevancy.visibility import Everything
 
 
-@dataclass(frozen=True)
-class Pooled:
-    """The gradients of t targets taken back through projector and pooling, at N patches.
-
-    activations: (N, width), the patches before they are pooled. gradients: (t, N, width), dy/d of
-    these. at_last_layer: (t, N, width), dy/d of the last layer's output, before its norm.
-    """
-
-    activations: Tensor
-    gradients: Tensor
-    at_last_layer: Tensor
-
-
 class Tower:
     """One image in the tower, and the way back for any number of targets.
 
@@ -55,27 +42,24 @@ class Tower:
                 self._inputs.append(state)
                 state = _attend(layer, state).output
                 self.watch(index, state)
-        self._last: Tensor = state
-        self.count = int(state.shape[1])
-        """Patches of the image."""
+        self.last: Tensor = state
+        """Output of the last layer, before its norm: (1, N, width)."""
 
-    def pooled(self, gradients: Tensor) -> Pooled:
-        """gradients: (t, tokens, hidden), dy/d(image features) of each target."""
+    def pooled(self, gradients: Tensor) -> Tensor:
+        """Back through projector and pooling: dy/d of the last layer's output, (t, N, width).
+
+        gradients: (t, tokens, hidden), dy/d(image features) of each target.
+        """
         with torch.enable_grad():
-            last = self._last.detach().requires_grad_(True)
-            patches = self._tower.post_layernorm(last)
-            features = self._projector(patches)
+            last = self.last.detach().requires_grad_(True)
+            features = self._projector(self._tower.post_layernorm(last))
         back = [
-            torch.autograd.grad(
-                features, [patches, last], one[None].to(features), retain_graph=True
-            )
+            torch.autograd.grad(features, last, one[None].to(features), retain_graph=True)[0]
             for one in gradients
         ]
-        at_last_layer = torch.stack([state[0] for _, state in back])
-        self.watch(None, at_last_layer)
-        return Pooled(
-            patches.detach()[0], torch.stack([patch[0] for patch, _ in back]), at_last_layer
-        )
+        found = torch.cat(back)
+        self.watch(None, found)
+        return found
 
     def back(self, gradients: Tensor) -> Iterator[tuple[Layer, Tensor]]:
         """The layers, last first, each with dy/d(attention output) of each target: (t, N, H, D).
