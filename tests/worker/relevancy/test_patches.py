@@ -192,14 +192,16 @@ def test_a_gradient_that_is_not_a_number_is_an_error() -> None:
         patch_maps(model, case.pixels, scores, gradients)
 
 
-def test_a_layer_without_relevancy_leaves_a_map_as_it_is() -> None:
+@pytest.mark.parametrize("scale", [0.0, 1e-42])
+def test_a_layer_without_relevancy_leaves_a_map_as_it_is(scale: float) -> None:
     model = seeing()
     case = tiny_case(model, images=1)
     assert case.pixels is not None
     tower = Tower(model, case.pixels)
     weights = torch.rand(tower.last.shape[1], generator=torch.Generator().manual_seed(0))
-    for layer, (gradient,) in tower.back(torch.zeros_like(tower.last)):
+    for layer, (gradient,) in tower.back(torch.ones_like(tower.last) * scale):
         assert torch.equal(layer.shared_out(weights, gradient), weights)
+        assert not scale or gradient.any(), "nothing would be shown of small numbers"
 
 
 def test_windows_are_read_row_by_row_and_put_back() -> None:

@@ -92,14 +92,14 @@ class Layer:
     def shared_out(self, weights: Tensor, gradient: Tensor) -> Tensor:
         """weights @ Abar with each row of Abar scaled to a sum of 1: float32 (S,).
 
-        Arguments: see ``weighted_relevancy``. A row of zeros hands its weight to its own position,
-        so the sum of the weights is kept.
+        Arguments: see ``weighted_relevancy``. A row of zeros, or of numbers too small to scale,
+        hands its weight to its own position, so the sum of the weights is kept.
         """
         out = torch.zeros_like(weights)
         for block, product in self._relevancy(weights, gradient):
             rows = slice(block.first, block.last)
             sums = product.sum(dim=(0, 2))
-            empty = sums == 0
+            empty = sums < torch.finfo(sums.dtype).tiny
             scaled = weights.clone()
             scaled[rows] = torch.where(empty, 0, weights[rows] / sums.where(~empty, 1))
             _add(out, scaled, block, product)
