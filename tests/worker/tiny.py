@@ -28,8 +28,15 @@ def tiny_model(
     heads: int = 8,
     kv_heads: int = 4,
     window: int = 4096,
+    vision_heads: int = 2,
+    patch_size: int = 4,
+    seeing: bool = False,
 ) -> Gemma3ForConditionalGeneration:
-    """7 layers in the 5:1 pattern, hidden 64, 16 image tokens on a 4 x 4 grid."""
+    """7 layers in the 5:1 pattern, hidden 64, 16 image tokens on a 4 x 4 grid.
+
+    Images are 32 x 32 pixels, so patches of 4 are pooled by 2. Gemma 3 starts the projection of its
+    image features at zero; with ``seeing`` it is noise, and what is in an image matters.
+    """
     torch.manual_seed(seed)
     text = Gemma3TextConfig(
         vocab_size=300,
@@ -50,9 +57,9 @@ def tiny_model(
         hidden_size=32,
         intermediate_size=48,
         num_hidden_layers=2,
-        num_attention_heads=2,
+        num_attention_heads=vision_heads,
         image_size=32,
-        patch_size=4,
+        patch_size=patch_size,
     )
     config = Gemma3Config(
         text_config=text,
@@ -68,6 +75,8 @@ def tiny_model(
         for name, weight in model.named_parameters():
             if weight.ndim > 1 and "embed" not in name:
                 weight.mul_(4.0)
+        if seeing:
+            torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight)
     return model.requires_grad_(False)
 
 

@@ -48,12 +48,15 @@ class RelevancyRow:
     rows.
     own: the positions p-1.
     checked, misses: answer tokens scored again in the same pass, and those not the argmax there.
+    gradient: dy/d(image features), (n, tokens, hidden) in the model's dtype and on its device, 0
+    for an image after the target; None where it was not asked for, or there is no image.
     """
 
     rows: dict[str, Tensor]
     own: tuple[int, ...]
     checked: int
     misses: int
+    gradient: Tensor | None = None
 
     @property
     def gained(self) -> Tensor:
@@ -93,6 +96,7 @@ def explain(
     methods: Sequence[str] = (DEFAULT, RAW),
     checkpoint: bool = False,
     tracers: Tracers | None = None,
+    gradients: bool = False,
 ) -> list[list[RelevancyRow]]:
     """Explain targets of passages: one forward pass, and one backward pass for each round of
     targets, a round taking one target of every passage.
@@ -107,6 +111,7 @@ def explain(
         methods: names in METHODS.
         checkpoint: keep activations of one layer at a time, for one forward pass more.
         tracers: fed beside the methods; their results stand in ``rows`` after those.
+        gradients: keep the gradient at the image tokens, see ``RelevancyRow``.
 
     Raises NonFiniteRelevancy; InvalidRequest for a method that does not exist.
     """
@@ -155,7 +160,8 @@ def explain(
                 if turn < len(of_passage):
                     rows = batch.finish(b, of_passage[turn][-1], list(makers), working[b])
                     own = tuple(p - 1 for p in of_passage[turn])
-                    found[b].append(RelevancyRow(rows, own, *scored[b]))
+                    gradient = batch.image_gradient(b) if gradients else None
+                    found[b].append(RelevancyRow(rows, own, *scored[b], gradient))
     return found
 
 
@@ -222,6 +228,18 @@ class _Batch:
             name: method.finish(start, gradient[b])[..., :length].cpu()
             for name, method in zip(names, working, strict=True)
         }
+
+    def image_gradient(self, b: int) -> Tensor | None:
+        """dy/d(image features) of the last backward pass, see ``RelevancyRow``."""
+        images, gradient = self._passages[b].images, self.start.grad
+        if not images or gradient is None:
+            return None
+        # Copied, since it must outlive the graph. Rows that were cut off had no influence: zeros.
+        found = gradient.new_zeros(len(images), images[0][1] - images[0][0], gradient.shape[-1])
+        for i, (first, end) in enumerate(images):
+            if end <= self._lengths[b]:
+                found[i] = gradient[b, first:end]
+        return found
 
 
 def relevancy_row(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from medgemma_worker.relevancy.visibility import Visibility
+from medgemma_worker.relevancy.visibility import Sight
 
 BLOCK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}
 """Elements (heads x rows x columns) of one block: 8 MB of float32 stays near a CPU's cache; a GPU
@@ -41,7 +41,7 @@ class Layer:
     q: Tensor
     k: Tensor
     v: Tensor
-    visibility: Visibility
+    visibility: Sight
     batch: int
     scaling: float
     windowed: bool
@@ -90,6 +90,24 @@ class Layer:
         for block in self.blocks(weights):
             _add(out, weights, block, self._relevancy(block, gradient))
         return out.div_(self.q.shape[0])
+
+    def shared_out(self, weights: Tensor, gradient: Tensor) -> Tensor:
+        """weights @ Abar with each row of Abar scaled to a sum of 1: float32 (S,).
+
+        Arguments: see ``weighted_relevancy``. A row of zeros, or of numbers too small to scale,
+        hands its weight to its own position, so the sum of the weights is kept.
+        """
+        out = torch.zeros_like(weights)
+        for block in self.blocks(weights):
+            product = self._relevancy(block, gradient)
+            rows = slice(block.first, block.last)
+            sums = product.sum(dim=(0, 2))
+            empty = sums < torch.finfo(sums.dtype).tiny
+            scaled = weights.clone()
+            scaled[rows] = torch.where(empty, 0, weights[rows] / sums.where(~empty, 1))
+            _add(out, scaled, block, product)
+            out[rows] += torch.where(empty, weights[rows], 0)
+        return out
 
     def heads(self, weights: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """weights @ max(G_h * A_h, 0) and weights @ A_h for each head h: float32 (H, S) twice.

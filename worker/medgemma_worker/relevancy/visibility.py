@@ -8,11 +8,33 @@ build the block that is wanted, with the same offsets and the same function.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from transformers.masking_utils import sdpa_mask
+
+
+class Sight(Protocol):
+    """What a layer asks of a mask; see ``Visibility``."""
+
+    def block(self, first: int, last: int, left: int, right: int) -> Tensor: ...
+
+    def span(self, first: int, last: int, batch: int = 0) -> tuple[int, int]: ...
+
+
+class Everything:
+    """Each of S positions sees all of them, as in a vision tower."""
+
+    def __init__(self, length: int, device: torch.device) -> None:
+        self._length = length
+        self._seen = torch.ones((), dtype=torch.bool, device=device)
+
+    def block(self, first: int, last: int, left: int, right: int) -> Tensor:
+        return self._seen.expand(1, 1, last - first, right - left)
+
+    def span(self, first: int, last: int, batch: int = 0) -> tuple[int, int]:
+        return 0, self._length
 
 
 class Visibility:
