@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ARRAYS = "relevancy.npz"
 RECORD = "result.json"
-_PICTURE = re.compile(r"(heatmap|overlay)-\d+\.png")
+_PICTURE = re.compile(r"(fine-)?(heatmap|overlay)-\d+\.png")
 
 
 class Result:
@@ -102,20 +102,28 @@ class Result:
             raise ArtifactDamaged(f"The request of job {self.job_id} is missing from the store.")
         return request
 
-    def overlay(self, index: int = 0, target: int = 0) -> Image:
+    def overlay(self, index: int = 0, target: int = 0, *, fine: bool = False) -> Image:
         """The map of a target over image ``index``, with its legend: RGB.
 
-        That of the first target is as the worker drew it; others are drawn here, alike.
+        That of the first target is as the worker drew it; others are drawn here, alike. fine: the
+        map over patches, where ``resolution="patch"`` was asked for.
         """
         grid = self._grid(index)
+        if fine and grid.fine is None:
+            raise InvalidRequest(
+                f"Job {self.job_id} has no finer map; ask for one by resolution='patch'."
+            )
         if not 0 <= target < len(self.record.targets):
             raise InvalidRequest(
                 f"There is no target {target}; the job has {len(self.record.targets)}, from 0."
             )
         if target == 0:
-            return _picture(self.artifact(grid.overlay))
+            return _picture(
+                self.artifact(grid.fine.overlay if fine and grid.fine else grid.overlay)
+            )
         side = grid.image.attributes.left_of_image
-        return self.explanations[target].overlay(self.image(index), index, left_of_image=side)
+        image = self.image(index)
+        return self.explanations[target].overlay(image, index, left_of_image=side, fine=fine)
 
     def image(self, index: int = 0) -> Image:
         """Image ``index`` as it was explained, 8 bits a channel."""
@@ -159,7 +167,8 @@ class Result:
 
         images = [self.image(index) for index in range(len(self.record.images))]
         maps = [explanation.image_scores for explanation in self.explanations]
-        return render_report(self.record, self.request, images, maps)
+        fine = [explanation.patch_scores for explanation in self.explanations]
+        return render_report(self.record, self.request, images, maps, fine)
 
     def _grid(self, index: int) -> ImageGrid:
         if not 0 <= index < len(self.record.images):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from medgemma_tasks.errors import ArtifactDamaged, InternalError, NonFiniteRelevancy
-from medgemma_tasks.explanation import RAW, ExplanationResult
+from medgemma_tasks.explanation import OPTIONAL, ExplanationResult
 from medgemma_tasks.models import Areas, Consistency, Shares, Span
 
 _ARRAYS = ("image_scores", "text_scores", "text_positions")
@@ -38,7 +38,7 @@ def pack(results: Sequence[ExplanationResult]) -> bytes:
     arrays: dict[str, Any] = {}
     rest = []
     for index, result in enumerate(results):
-        for name in (*_ARRAYS, *RAW):
+        for name in (*_ARRAYS, *OPTIONAL):
             value = getattr(result, name)
             if value is not None:
                 arrays[name + _suffix(index)] = value
@@ -93,11 +93,11 @@ def _rest(result: ExplanationResult) -> dict[str, Any]:
 def _result(arrays: dict[str, Any], rest: dict[str, Any], suffix: str) -> ExplanationResult:
     """One result; its arrays are taken out of ``arrays``."""
     mine = {name: arrays.pop(name + suffix) for name in _ARRAYS}
-    raw = {name: arrays.pop(name + suffix) for name in RAW if name + suffix in arrays}
+    more = {name: arrays.pop(name + suffix) for name in OPTIONAL if name + suffix in arrays}
     areas = rest.get("areas")
     return ExplanationResult.from_scores(
         **mine,
-        **raw,
+        **more,
         **rest
         | {
             "shares": Shares.model_validate(rest["shares"]),

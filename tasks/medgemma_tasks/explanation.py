@@ -32,6 +32,7 @@ Floats: TypeAlias = NDArray[np.float32]
 ROLES = ("prompt", "answer", "special")
 
 RAW = ("raw_image_relevancy", "raw_text_relevancy")
+OPTIONAL = (*RAW, "patch_scores")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +75,9 @@ class ExplanationResult:
     """Whether the images were padded to a square: it decides where the grid lies on them."""
     areas: Areas | None = None
     """How true the map is, where that was measured."""
+    patch_scores: Floats | None = None
+    """float32 (n, patch rows, patch columns), as computed: each image token's relevancy spread over
+    the vision tower's patches under it, where that was asked for."""
 
     def __post_init__(self) -> None:
         images, tokens = self.image_scores, len(self.token_labels)
@@ -90,7 +94,13 @@ class ExplanationResult:
         for raw, scores in zip(RAW, (images, self.text_scores), strict=True):
             value = getattr(self, raw)
             _agree(raw, value is None or value.shape == scores.shape, np.shape(value))
-        for name in ("image_scores", "text_scores", *RAW):
+        fine = self.patch_scores
+        _agree(
+            "patch_scores",
+            fine is None or (fine.ndim == 3 and fine.size > 0 and len(fine) == len(images)),
+            None if fine is None else fine.shape,
+        )
+        for name in ("image_scores", "text_scores", *OPTIONAL):
             value = getattr(self, name)
             if value is not None and not np.isfinite(value).all():
                 raise NonFiniteRelevancy(f"{name} holds NaN or infinity.")
@@ -115,6 +125,7 @@ class ExplanationResult:
         raw_image_relevancy: ArrayLike | None = None,
         raw_text_relevancy: ArrayLike | None = None,
         areas: Areas | None = None,
+        patch_scores: ArrayLike | None = None,
     ) -> ExplanationResult:
         """A result from relevancy as computed: image_scores (n, rows, columns), text_scores (t,).
 
@@ -151,6 +162,7 @@ class ExplanationResult:
             thinking=thinking,
             pad_to_square=pad_to_square,
             areas=areas,
+            patch_scores=_floats(patch_scores),
         )
 
     def peak_cell(self, index: int = 0) -> tuple[int, int]:
@@ -164,15 +176,22 @@ class ExplanationResult:
         *,
         left_of_image: Side = "unknown",
         opacity: float = 0.5,
+        fine: bool = False,
     ) -> Image.Image:
         """The map of image `index` over that image, on the scale that all images share.
 
-        image: the original, as it was explained, before any padding.
+        image: the original, as it was explained, before any padding. fine: the map over patches.
         """
-        low, high = display_range(self.image_scores)
+        self._map(index)
+        maps = self.image_scores
+        if fine:
+            if self.patch_scores is None:
+                raise InvalidRequest("There is no finer map; ask for one by resolution='patch'.")
+            maps = self.patch_scores
+        low, high = display_range(maps)
         return draw_overlay(
             image,
-            self._map(index),
+            maps[index],
             square=grid_square(image.width, image.height, self.pad_to_square),
             low=low,
             high=high,

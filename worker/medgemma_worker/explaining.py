@@ -18,6 +18,7 @@ from medgemma_worker.pictures_in import prepared
 from medgemma_worker.question import Question
 from medgemma_worker.relevancy.explain import RAW, Passage, RelevancyRow, embed, explain
 from medgemma_worker.relevancy.memory import must_checkpoint
+from medgemma_worker.relevancy.patches import patch_maps
 from medgemma_worker.truth.job import areas as score_maps
 
 if TYPE_CHECKING:
@@ -62,11 +63,13 @@ def explain_answered(
     passages = [passage_of(model, a.sequence) for a in answered]
     targets = [[span.token_positions for span in a.spans] for a in answered]
     longest = max(p[-1] for of_passage in targets for p in of_passage)
+    fine = any(a.question.options.resolution == "patch" for a in answered)
     rows = explain(
         model,
         passages,
         targets,
         methods=list(dict.fromkeys((method, RAW))),
+        gradients=fine,
         checkpoint=must_checkpoint(
             model.config.text_config, longest * len(passages), model.dtype, model.device
         ),
@@ -94,13 +97,33 @@ def _results(
             measure(model, processor, answered, span, scores)
             for span, scores in zip(answered.spans, maps, strict=True)
         ]
+    measured = time.perf_counter()
+    patches = patches_of(model, answered, rows, maps)
     spent = {
         "generating": answered.generating_seconds,
-        "explaining": seconds,
-        "measuring": time.perf_counter() - began,
+        "explaining": seconds + time.perf_counter() - measured,
+        "measuring": measured - began,
     }
-    pairs = zip(answered.spans, rows, maps, areas, strict=True)
-    return [result_of(model, answered, *of_target, spent) for of_target in pairs]
+    targets = zip(answered.spans, rows, maps, areas, patches, strict=True)
+    return [
+        result_of(model, answered, span, row, scores, spent, areas=areas, patches=patches)
+        for span, row, scores, areas, patches in targets
+    ]
+
+
+def patches_of(
+    model: Gemma3ForConditionalGeneration,
+    answered: Answered,
+    rows: Sequence[RelevancyRow],
+    maps: Sequence[NDArray[np.float32]],
+) -> Sequence[NDArray[np.float32] | None]:
+    """For each target the maps over the tower's patches, (n, rows, columns), if asked for."""
+    pixels = answered.sequence.prompt.pixel_values
+    if answered.question.options.resolution != "patch" or pixels is None:
+        return [None] * len(rows)
+    scores = torch.stack([torch.from_numpy(one).flatten(1) for one in maps])
+    gradients = torch.stack([row.gradient for row in rows if row.gradient is not None])
+    return list(patch_maps(model, pixels, scores, gradients).numpy())
 
 
 def measure(
@@ -140,8 +163,10 @@ def result_of(
     span: Span,
     row: RelevancyRow,
     scores: NDArray[np.float32],
-    areas: Areas | None,
     seconds: dict[str, float],
+    *,
+    areas: Areas | None = None,
+    patches: NDArray[np.float32] | None = None,
 ) -> ExplanationResult:
     """One target's result: its row over the text, and the maps (n, rows, columns) of the row."""
     question, sequence = answered.question, answered.sequence
@@ -171,6 +196,7 @@ def result_of(
             "seconds": seconds,
         },
         areas=areas,
+        patch_scores=patches,
     )
 
 

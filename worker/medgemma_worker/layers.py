@@ -97,7 +97,7 @@ def layer_maps(
     scores = maps(traced.layers)
     seconds = {"generating": answered.generating_seconds}
     return LayerMaps(
-        result=result_of(model, answered, span, traced.row, scores[-1], None, seconds),
+        result=result_of(model, answered, span, traced.row, scores[-1], seconds),
         maps=scores,
         names=traced.layer_names,
         heads=None if traced.heads is None else heads(traced.heads),

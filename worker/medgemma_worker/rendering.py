@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from medgemma_tasks.arrays import pack
 from medgemma_tasks.explanation import ExplanationResult, display_range
 from medgemma_tasks.geometry import grid_square
-from medgemma_tasks.models import ImageGrid, ImageMap, ImageRef, TargetRecord, Token
-from medgemma_tasks.pictures import draw_heatmap, draw_overlay, to_png
+from medgemma_tasks.models import (
+    FineGrid,
+    FineRange,
+    ImageGrid,
+    ImageMap,
+    ImageRef,
+    TargetRecord,
+    Token,
+)
+from medgemma_tasks.pictures import draw_heatmap, draw_overlay, peak_cell, to_png
 from medgemma_tasks.zones import zone_shares
 from medgemma_worker.engine import File
 
@@ -44,6 +56,7 @@ def describe(results: Sequence[ExplanationResult], refs: Sequence[ImageRef]) -> 
                 square=grid_square(ref.width, ref.height, results[0].pad_to_square),
                 heatmap=f"heatmap-{k}.png",
                 overlay=f"overlay-{k}.png",
+                fine=_fine_grid(results[0], k),
             )
             for k, ref in enumerate(refs)
         ),
@@ -52,6 +65,25 @@ def describe(results: Sequence[ExplanationResult], refs: Sequence[ImageRef]) -> 
             for position, text, role in tokens
         ),
     )
+
+
+def _fine_grid(result: ExplanationResult, k: int) -> FineGrid | None:
+    fine = result.patch_scores
+    if fine is None:
+        return None
+    return FineGrid(
+        rows=fine.shape[1],
+        columns=fine.shape[2],
+        heatmap=f"fine-heatmap-{k}.png",
+        overlay=f"fine-overlay-{k}.png",
+    )
+
+
+def _fine_range(result: ExplanationResult) -> FineRange | None:
+    if result.patch_scores is None:
+        return None
+    low, high = display_range(result.patch_scores)
+    return FineRange(low=low, high=high, peaks=tuple(map(peak_cell, result.patch_scores)))
 
 
 def _target(result: ExplanationResult, refs: Sequence[ImageRef]) -> TargetRecord:
@@ -65,6 +97,7 @@ def _target(result: ExplanationResult, refs: Sequence[ImageRef]) -> TargetRecord
         low=low,
         high=high,
         areas=result.areas,
+        fine=_fine_range(result),
         maps=tuple(
             ImageMap(
                 share=result.shares.images * float(scores.sum()) / total if total else 0.0,
@@ -91,20 +124,34 @@ def render(
     token of an answer would store hundreds that nobody opens.
     """
     files = {"relevancy.npz": File(pack(results), "application/octet-stream")}
-    first = described.targets[0]
+    first, target = results[0], described.targets[0]
     for k, (grid, image) in enumerate(zip(described.images, images, strict=True)):
-        scores, side = results[0].image_scores[k], grid.image.attributes.left_of_image
-        heatmap = draw_heatmap(
-            scores, size=image.size, square=grid.square, low=first.low, high=first.high
-        )
-        overlay = draw_overlay(
-            image,
-            scores,
-            square=grid.square,
-            low=first.low,
-            high=first.high,
-            left_of_image=side,
-        )
-        files[grid.heatmap] = File(to_png(heatmap), "image/png")
-        files[grid.overlay] = File(to_png(overlay), "image/png")
+        draw = partial(_draw, files, image, grid)
+        draw((grid.heatmap, grid.overlay), first.image_scores[k], (target.low, target.high))
+        if grid.fine and target.fine and first.patch_scores is not None:
+            names = (grid.fine.heatmap, grid.fine.overlay)
+            draw(names, first.patch_scores[k], (target.fine.low, target.fine.high))
     return files
+
+
+def _draw(
+    files: dict[str, File],
+    image: Image,
+    grid: ImageGrid,
+    names: tuple[str, str],
+    scores: NDArray[np.float32],
+    ends: tuple[float, float],
+) -> None:
+    """The two pictures of one map, put among the files."""
+    low, high = ends
+    heatmap = draw_heatmap(scores, size=image.size, square=grid.square, low=low, high=high)
+    overlay = draw_overlay(
+        image,
+        scores,
+        square=grid.square,
+        low=low,
+        high=high,
+        left_of_image=grid.image.attributes.left_of_image,
+    )
+    for name, picture in zip(names, (heatmap, overlay), strict=True):
+        files[name] = File(to_png(picture), "image/png")

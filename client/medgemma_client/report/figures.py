@@ -15,9 +15,8 @@ from PIL import Image
 from medgemma_tasks.colours import is_flat, scale_to_unit, steps, table
 from medgemma_tasks.errors import InvalidRequest
 from medgemma_tasks.geometry import Box, cell_centre, spread
-from medgemma_tasks.models import ImageGrid, ImageRef, TargetRecord
+from medgemma_tasks.models import ImageRef
 from medgemma_tasks.pictures import coverage, number_texts, peak_cell, shown_image
-from medgemma_tasks.zones import in_words
 
 _LAYER_EDGE = 512
 """Pixels: a smooth map needs no more; the browser enlarges it."""
@@ -88,38 +87,48 @@ def plain_figure(number: int, image: Image.Image, ref: ImageRef, edge: int) -> F
     )
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A map as the record describes it: its cells, its display range, and where its peak is."""
+
+    rows: int
+    columns: int
+    square: Box
+    low: float
+    high: float
+    peak_cell: tuple[int, int]
+
+
 def mapped_figure(
     number: int,
     image: Image.Image,
-    grid: ImageGrid,
-    target: TargetRecord,
+    ref: ImageRef,
+    shown: Shown,
     scores: NDArray[np.float32],
+    notes: Sequence[str],
     edge: int,
 ) -> Figure:
-    """An image with a target's map over it. Raises `InvalidRequest` where map and record do not
-    agree."""
-    cells, shown = (grid.rows, grid.columns), target.maps[number - 1]
+    """An image with a map over it. Raises `InvalidRequest` where map and record do not agree."""
+    cells = (shown.rows, shown.columns)
     scores = np.asarray(scores, np.float32)
     if scores.shape != cells or float(scores[shown.peak_cell]) != float(scores.max()):
         raise InvalidRequest(f"The map of image {number} is not the one that the record describes.")
-    plain = plain_figure(number, image, grid.image, edge)
-    notes = [f"{shown.share:.1%} of all relevancy"]
-    if shown.zones is not None:
-        notes.append(in_words(shown.zones))
+    plain = plain_figure(number, image, ref, edge)
+    said = list(notes)
     peak = None
-    if is_flat(target.low, target.high):
+    if is_flat(shown.low, shown.high):
         layer = None
-        notes.append("flat map: nothing to draw")
+        said.append("flat map: nothing to draw")
     else:
-        layer = _layer(image.size, grid.square, target, scores)
+        layer = _layer(image.size, shown, scores)
         if not is_flat(float(scores.min()), float(scores.max())):
             row, column = peak_cell(scores)
-            x, y = cell_centre((row, column), cells, grid.square)
+            x, y = cell_centre((row, column), cells, shown.square)
             inside = 0 <= x < image.width and 0 <= y < image.height
             peak = (100 * x / image.width, 100 * y / image.height) if inside else None
             place = f"row {row + 1}, column {column + 1} of {cells[0]} × {cells[1]}"
-            notes.append(f"peak in {place}" + ("" if inside else ", outside of the image"))
-    return Figure(**vars(plain) | {"layer": layer, "peak": peak, "notes": (*notes, *plain.notes)})
+            said.append(f"peak in {place}" + ("" if inside else ", outside of the image"))
+    return Figure(**vars(plain) | {"layer": layer, "peak": peak, "notes": (*said, *plain.notes)})
 
 
 def legend(low: float, high: float, maps: Sequence[NDArray[np.float32]]) -> Legend:
@@ -135,17 +144,15 @@ def legend(low: float, high: float, maps: Sequence[NDArray[np.float32]]) -> Lege
     return Legend(_palette_uri(np.arange(256, dtype=np.uint8)[None]), least, most)
 
 
-def _layer(
-    size: tuple[int, int], square: Box, target: TargetRecord, scores: NDArray[np.float32]
-) -> Markup:
+def _layer(size: tuple[int, int], shown: Shown, scores: NDArray[np.float32]) -> Markup:
     shrink = min(1.0, _LAYER_EDGE / max(size))
     # Small images get a smooth map too: at least 256 pixels on the longer edge.
     grow = max(1, -(-256 // max(size)))
     width, height = (max(1, round(edge * shrink)) * grow for edge in size)
     x, y = width / size[0], height / size[1]
-    left, top, right, bottom = square
+    left, top, right, bottom = shown.square
     values = spread(scores, (width, height), (left * x, top * y, right * x, bottom * y))
-    return _palette_uri(steps(scale_to_unit(values, target.low, target.high)))
+    return _palette_uri(steps(scale_to_unit(values, shown.low, shown.high)))
 
 
 def _palette_uri(entries: NDArray[np.uint8]) -> Markup:

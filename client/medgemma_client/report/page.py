@@ -31,12 +31,14 @@ def render_report(
     request: ExplanationRequest,
     images: Sequence[Image.Image],
     maps: Sequence[NDArray[np.float32]],
+    fine: Sequence[NDArray[np.float32] | None] | None = None,
 ) -> str:
     """One HTML page that works offline, and shows its pictures even without JavaScript.
 
     images: the originals in the order of the request, 8 bits a channel. maps: for each target of
-    the record float32 (n, rows, columns), unscaled, as `ExplanationResult.image_scores`. A failed
-    or cancelled record needs no maps; images, where given, are shown plain.
+    the record float32 (n, rows, columns), unscaled, as `ExplanationResult.image_scores`. fine: the
+    same over patches, as `patch_scores`. A failed or cancelled record needs no maps; images, where
+    given, are shown plain.
 
     Prompts, answers and errors are untrusted: all text is escaped, and the page's own policy
     forbids it to load anything, and to run any script but its own (by hash).
@@ -62,7 +64,7 @@ def render_report(
     }
     if explained:
         spans = [target.span for target in record.targets]
-        targets = target_views(record, images, maps)
+        targets = target_views(record, images, maps, fine or [None] * len(maps))
         context |= {
             "answer": answer_pieces(record.answer or "", spans),
             "targets": targets,

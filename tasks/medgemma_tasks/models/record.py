@@ -52,6 +52,15 @@ class Token(Strict):
     role: Literal["prompt", "answer", "special"]
 
 
+class FineGrid(Strict):
+    """The vision tower's own patches, on the same area as the grid of image tokens."""
+
+    rows: int = Field(ge=1)
+    columns: int = Field(ge=1)
+    heatmap: str
+    overlay: str
+
+
 class ImageGrid(Strict):
     """An image, and where on it the grid of relevancy lies."""
 
@@ -64,6 +73,17 @@ class ImageGrid(Strict):
     heatmap: str
     overlay: str
     """Names of the pictures of the first target in ``ExplanationRecord.artifacts``."""
+    fine: FineGrid | None = None
+    """Where ``resolution="patch"`` was asked for."""
+
+
+class FineRange(Strict):
+    """The display range of the maps over patches, the same for all images, and their peaks."""
+
+    low: float
+    high: float
+    peaks: tuple[tuple[int, int], ...]
+    """For each image row and column of the largest score."""
 
 
 class ImageMap(Strict):
@@ -118,6 +138,7 @@ class TargetRecord(Strict):
     """The display range, the same for all images: low is drawn as 0, high as 1."""
     maps: tuple[ImageMap, ...]
     """One for each of ``ExplanationRecord.images``."""
+    fine: FineRange | None = None
     areas: Areas | None = None
 
 
