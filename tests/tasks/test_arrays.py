@@ -32,6 +32,7 @@ def test_a_result_survives_its_file(images: int, tmp_path: Path) -> None:
         raw_image_relevancy=np.ones((images, 16, 16)),
         raw_text_relevancy=np.ones(6),
         thinking="hm",
+        patch_scores=np.ones((images, 32, 32)),
         areas=Areas(deletion=0.25, insertion=None, log_p=-0.5, log_p_covered=-3.0),
     )
     result.save(tmp_path / "result.bin")

@@ -119,6 +119,8 @@ def test_the_overlay_lies_as_the_image_was_padded() -> None:
         {"token_labels": ["a"]},
         {"raw_image_relevancy": np.zeros((16, 16))},
         {"raw_text_relevancy": np.zeros(7)},
+        {"patch_scores": np.zeros((2, 32, 32))},
+        {"patch_scores": np.zeros((32, 32))},
     ],
 )
 def test_shapes_that_do_not_agree_are_refused(changes: dict[str, Any]) -> None:
@@ -131,3 +133,13 @@ def test_what_is_not_finite_is_refused(field: str) -> None:
     bad = np.full((1, 16, 16) if field == "image_scores" else 6, np.nan)
     with pytest.raises(NonFiniteRelevancy):
         make(**{field: bad})
+
+
+def test_the_finer_map_is_drawn_where_it_is_asked_for_and_there() -> None:
+    image = Image.new("L", (64, 64), 90)
+    fine = np.zeros((1, 32, 32), np.float32)
+    fine[0, 3, 4] = 1
+    result = make(patch_scores=fine)
+    assert result.overlay(image, fine=True).tobytes() != result.overlay(image).tobytes()
+    with pytest.raises(InvalidRequest, match="patch"):
+        make().overlay(image, fine=True)

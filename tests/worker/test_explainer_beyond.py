@@ -274,3 +274,24 @@ def test_layers_heads_and_images_that_are_not_there_are_refused(explainer, phant
         found.head_sheet(phantom.image)
     with pytest.raises(InvalidRequest):
         found.sheet(phantom.image, 1)
+
+
+def test_patches_hold_what_their_token_has_and_vary_within_it(explainer, phantom) -> None:
+    options = Options(resolution="patch")
+    one, other = explainer.run(
+        ask(
+            phantom.image,
+            PROMPT,
+            [KeywordTarget(keyword="consolidation"), AnswerTarget()],
+            options=options,
+        )
+    )
+    for result in (one, other):
+        fine, coarse = result.patch_scores[0], result.image_scores[0]
+        side = len(fine) // 16
+        windows = fine.reshape(16, side, 16, side)
+        assert np.allclose(windows.sum(axis=(1, 3)), coarse, rtol=1e-4)
+        assert (windows.std(axis=(1, 3)) / windows.mean(axis=(1, 3))).mean() > 0.05
+    assert one.patch_scores.shape[1] > 16
+    assert not np.allclose(one.patch_scores, other.patch_scores)
+    assert explainer.explain(phantom.image, PROMPT).patch_scores is None
