@@ -1,4 +1,4 @@
-"""Benchmarks that need a machine which is not here still run, at a small shape."""
+"""Benchmarks that need a machine or an hour which is not here still run, at a small size."""
 
 from __future__ import annotations
 
@@ -22,3 +22,20 @@ def test_the_gpu_benchmark_runs_at_a_tiny_shape_on_a_cpu(tmp_path: Path) -> None
     rows = json.loads((tmp_path / "gpu_relevancy.json").read_text())["rows"]
     assert [row["way"] for row in rows if "seconds" not in row] == []
     assert {row["way"] for row in rows} >= {"floor", "ours", "ours, checkpointed"}
+
+
+def test_the_search_for_a_variant_runs_on_one_phantom_of_each_set(tmp_path: Path) -> None:
+    out = tmp_path / "variants.json"
+    done = subprocess.run(
+        [sys.executable, "benchmarks/variants.py", "--count", "1", "--out", str(out)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "chosen there, by deletion area" in done.stdout
+    assert "less chefer, deletion area on the report phantoms" in done.stdout
+    sets = json.loads(out.read_text())
+    assert [len(sets[name]) for name in ("development", "report")] == [1, 1]
+    assert "normalised" in sets["report"][0]
