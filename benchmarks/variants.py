@@ -53,37 +53,38 @@ def main() -> int:
     parser.add_argument("--dev-seed", type=int, default=DEV_SEED)
     parser.add_argument("--report-seed", type=int, default=REPORT_SEED)
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--out", type=Path, help="write each question's scores as JSON")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        help="folder of each phantom's scores, taken from there if they are there",
+    )
     options = parser.parse_args()
     with ProcessPoolExecutor(options.jobs) as pool:
-        development = measure(pool, options.count, options.dev_seed)
+        development = measure(pool, options.count, options.dev_seed, options.keep)
         print(f"development, {options.count} phantoms from seed {options.dev_seed}")
         print(table(development), flush=True)
         chosen = list(
             dict.fromkeys([choose(development, VARIANTS), choose(development, OF_THE_RULE)])
         )
         print(f"\nchosen there, by deletion area: {', '.join(chosen)}\n", flush=True)
-        reported = measure(pool, options.count, options.report_seed)
+        reported = measure(pool, options.count, options.report_seed, options.keep)
     print(f"report, {options.count} phantoms from seed {options.report_seed}")
     print(table(reported))
     for name in chosen:
         print(f"\n{verdict(reported, name)}")
-    if options.out:
-        sets = {"development": development, "report": reported}
-        told = {
-            name: [{k: asdict(v) for k, v in one.items()} for one in found]
-            for name, found in sets.items()
-        }
-        options.out.write_text(json.dumps(told, indent=1) + "\n")
     return 0
 
 
-def measure(pool: ProcessPoolExecutor, count: int, seed: int) -> list[dict[str, Scores]]:
+def measure(
+    pool: ProcessPoolExecutor, count: int, seed: int, keep: Path | None
+) -> list[dict[str, Scores]]:
     """The scores of every variant for each question whose target depends on the image."""
+    if keep:
+        keep.mkdir(parents=True, exist_ok=True)
     found = []
     began = time.perf_counter()
-    # Kinds go round, so a phantom is known by its place in the row.
-    for i, one in enumerate(pool.map(score, [(seed, i) for i in range(count)])):
+    places = [(seed, i, keep) for i in range(count)]
+    for i, one in enumerate(pool.map(kept_or_scored, places)):
         told = "kept" if one else "left out"
         seconds = time.perf_counter() - began
         print(f"{i + 1} of {count}, {told}, {seconds:.0f} s", file=sys.stderr, flush=True)
@@ -92,9 +93,22 @@ def measure(pool: ProcessPoolExecutor, count: int, seed: int) -> list[dict[str, 
     return found
 
 
-def score(place: tuple[int, int]) -> dict[str, Scores] | None:
+def kept_or_scored(place: tuple[int, int, Path | None]) -> dict[str, Scores] | None:
+    """``score``, looked up first among those kept: hours on a shared machine may be cut short."""
+    seed, i, folder = place
+    file = folder / f"{seed}-{i}.json" if folder else None
+    if file and file.exists():
+        told = json.loads(file.read_text())
+        return told and {name: Scores(**one) for name, one in told.items()}
+    found = score(seed, i)
+    if file:
+        told = found and {name: asdict(one) for name, one in found.items()}
+        file.write_text(json.dumps(told, indent=1) + "\n")
+    return found
+
+
+def score(seed: int, i: int) -> dict[str, Scores] | None:
     """Of phantom ``i`` from a seed, by variant; None where no curve can be drawn."""
-    seed, i = place
     model, processor = phantom_model()
     question = next(itertools.islice(phantoms(i + 1, seed), i, None))
     try:
