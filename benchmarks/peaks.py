@@ -2,9 +2,10 @@
 
 Only phantoms with a lesion are drawn; an answer without the word has no peak there and no mass.
 Everywhere "near" is the lesion's cells grown by one cell. Judged are the peak cell, which must be
-near, and the share of the map's mass that is near over the share of the area that is. What lies
-elsewhere is told beside it. Plausibility, not faithfulness: a map can lie on the lesion for the
-wrong reason.
+near, and the share of the map's mass that is near over the share of the area that is. Beside it
+stand what bounds that: the most that it can be (all mass near), the map of each token of the word
+by itself, and where the rest of the mass lies. Plausibility, not faithfulness: a map can lie on the
+lesion for the wrong reason.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from medgemma_worker.truth.agreement import mass_over_area
 
 SEED, PEAKS_NEEDED, MASS_NEEDED = 900_000, 0.97, 5.0
 SINKS = 5
+PROMPT = "Is there a finding?"
 
 REGIONS = ("lesion", "ring, 1 cell", "ring, 2nd cell", "rest of the lungs", "outside")
 """Disjoint and together the film; the first two are near."""
@@ -44,7 +46,8 @@ Map = NDArray[np.float64]
 @dataclass(frozen=True)
 class Film:
     """What was measured of one film. share and area: of each region, (5,). elsewhere: the map with
-    what is near taken out, over its whole sum."""
+    what is near taken out, over its whole sum. pieces: mass over area by token of the word, each
+    explained on its own."""
 
     kind: str
     hit: bool
@@ -52,6 +55,7 @@ class Film:
     share: Map
     area: Map
     elsewhere: Map
+    pieces: tuple[float, ...]
 
 
 def main() -> int:
@@ -64,14 +68,20 @@ def main() -> int:
     for i in range(count):
         kind = KINDS[i % len(KINDS)]
         films.append(measure(explainer, SEED + i, make_phantom(SEED + i, kind=kind)))
-    print(f"{'':<16} peaks near   mass / area   the most there can be")
+    print(f"{'':<16} peaks near   mass / area   its first token   its others   at most")
     for kind in KINDS:
         some = [film for film in films if film.kind == kind]
         if some:
             peaks = sum(film.hit for film in some)
             most = np.mean([1 / film.area[:2].sum() for film in some])
             mass = np.mean([film.mass for film in some])
-            print(f"  {kind:<14} {peaks:>3} of {len(some):<4} {mass:>10.2f} {most:>15.1f}")
+            pieces = [film.pieces for film in some if film.pieces]
+            first = np.mean([one[0] for one in pieces])
+            others = [mass for one in pieces for mass in one[1:]]
+            print(
+                f"  {kind:<14} {peaks:>3} of {len(some):<4} {mass:>10.2f} {first:>17.2f} "
+                f"{f'{np.mean(others):.2f}' if others else '-':>12} {most:>9.1f}"
+            )
     print("\n".join(["", *where(films)]))
     hits = sum(film.hit for film in films)
     mass = float(np.mean([film.mass for film in films]))
@@ -93,11 +103,13 @@ def measure(explainer: MedGemmaExplainer, seed: int, phantom: Phantom) -> Film:
     regions = (lesion, near & ~lesion, second, rest, ~(near | second | rest))
     area = np.array([region.mean() for region in regions])
     try:
-        result = explainer.explain_keyword(phantom.image, "Is there a finding?", kind)
+        result = explainer.explain_keyword(phantom.image, PROMPT, kind)
     except KeywordNotInAnswer:
-        return Film(kind, False, 0.0, np.zeros(len(area)), area, np.zeros((GRID, GRID)))
+        return Film(kind, False, 0.0, np.zeros(5), area, np.zeros((GRID, GRID)), ())
     scores = result.image_scores[0].astype(np.float64)
     part = scores / scores.sum()
+    positions = result.spans[0].token_positions
+    pieces = [explainer.explain(phantom.image, PROMPT, position) for position in positions]
     return Film(
         kind,
         overlaps_cell(phantom.mask, result.peak_cell()),
@@ -105,6 +117,7 @@ def measure(explainer: MedGemmaExplainer, seed: int, phantom: Phantom) -> Film:
         np.array([part[region].sum() for region in regions]),
         area,
         np.where(near, 0.0, part),
+        tuple(mass_over_area(one.image_scores[0].astype(np.float64), near) for one in pieces),
     )
 
 
