@@ -1,4 +1,4 @@
-"""Benchmarks that need a machine which is not here still run, at a small shape."""
+"""Benchmarks that need a machine or an hour which is not here still run, at a small size."""
 
 from __future__ import annotations
 
@@ -39,3 +39,18 @@ def test_the_benchmark_of_what_they_cost_runs_at_a_small_shape() -> None:
         [sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert "patch_maps" in done.stdout
+
+
+def test_the_search_for_a_variant_runs_on_one_phantom_of_each_set(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "benchmarks/variants.py", "--count", "1", "--keep", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "chosen there, by deletion area" in done.stdout
+    assert "less chefer, deletion area on the report phantoms" in done.stdout
+    assert {file.name for file in tmp_path.iterdir()} == {"700000-0.json", "800000-0.json"}
+    assert "normalised" in json.loads((tmp_path / "800000-0.json").read_text())

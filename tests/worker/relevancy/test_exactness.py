@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medgemma_worker.relevancy.attention import install
-from medgemma_worker.relevancy.explain import embed, relevancy_row
+from medgemma_worker.relevancy.explain import Passage, embed, explain, relevancy_row
 from medgemma_worker.relevancy.retained import retained_row
 from tests.worker.tiny import tiny_case, tiny_model
 
@@ -41,6 +41,32 @@ def test_streaming_equals_retained(
     assert (others - expected).abs().max() / expected.abs().max() <= 1e-5
     assert (gained - (reference - identity))[own].abs().max() <= 1e-6
     assert expected.abs().max() > 1e-3, "a reference of zeros would prove nothing"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("window", [4096, 24])
+def test_the_log_probability_is_explained_as_the_reference_explains_it(
+    target: str, window: int
+) -> None:
+    model = tiny_model(window=window)
+    install(model)
+    case = tiny_case(model, images=1)
+    length = case.ids.shape[1]
+    positions = tuple(length + p for p in TARGETS[target])
+    embeddings = embed(model, case.ids, case.kinds, case.pixels)
+    passage = Passage(embeddings, case.kinds, case.ids[0])
+
+    streamed = explain(model, [passage], [[positions]], value="log-probability")[0][0]
+    of_logit = explain(model, [passage], [[positions]])[0][0]
+    reference = retained_row(
+        model, embeddings, case.kinds, case.ids[0], positions, value="log-probability"
+    )
+    others = torch.ones(positions[-1], dtype=torch.bool)
+    others[list(streamed.own)] = False
+    expected = reference[: positions[-1]][others]
+    assert (streamed.gained[others] - expected).abs().max() / expected.abs().max() <= 1e-5
+    apart = (of_logit.gained[others] - expected).abs().max() / expected.abs().max()
+    assert apart > 1e-3, "on a model where both are one, the switch would prove nothing"
 
 
 def test_tokens_after_the_target_change_nothing() -> None:

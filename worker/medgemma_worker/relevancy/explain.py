@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +22,11 @@ RAW = "attention-all"
 
 Tracers = Mapping[str, Callable[[Target], Method]]
 """Methods of one's own by name, whose results may be rows: float32 (..., S)."""
+
+Value = Literal["logit", "log-probability"]
+"""What a target's y is the sum of. The logit is the published rule. The log-probability, float32
+log_softmax of the row, is that logit less what all tokens have in common: its gradient tells the
+token from its rivals, and fades as p nears 1."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ def explain(
     checkpoint: bool = False,
     tracers: Tracers | None = None,
     gradients: bool = False,
+    value: Value = "logit",
 ) -> list[list[RelevancyRow]]:
     """Explain targets of passages: one forward pass, and one backward pass for each round of
     targets, a round taking one target of every passage.
@@ -112,6 +119,7 @@ def explain(
         checkpoint: keep activations of one layer at a time, for one forward pass more.
         tracers: fed beside the methods; their results stand in ``rows`` after those.
         gradients: keep the gradient at the image tokens, see ``RelevancyRow``.
+        value: sum the targets' log-probabilities instead of their logits.
 
     Raises NonFiniteRelevancy; InvalidRequest for a method that does not exist.
     """
@@ -143,18 +151,19 @@ def explain(
                 positions = of_passage[turn] if turn < len(of_passage) else ()
                 target = batch.target(b, positions, len(layers))
                 working.append([make(target) for make in makers.values()] if positions else [])
-                wanted.append(batch.logit_sum(logits, b, positions))
+                wanted.append(batch.value(logits, b, positions, value))
             capture.begin(working)
             # The sequences of a batch do not see each other, so one sum explains each on its own.
-            value = torch.stack(wanted).sum()
-            if not bool(torch.isfinite(value)):
+            y = torch.stack(wanted).sum()
+            if not bool(torch.isfinite(y)):
                 raise NonFiniteRelevancy(
-                    "The target's logit is NaN or infinite, so there is no map. Try dtype float32.",
+                    f"The target's {value} is NaN or infinite, so there is no map. Try dtype "
+                    "float32.",
                     layer=None,
                 )
             batch.start.grad = None
             # Not autograd.grad, which reentrant checkpointing does not know.
-            torch.autograd.backward(value, retain_graph=turn + 1 < rounds)
+            torch.autograd.backward(y, retain_graph=turn + 1 < rounds)
             capture.check()
             for b, of_passage in enumerate(targets):
                 if turn < len(of_passage):
@@ -199,13 +208,16 @@ class _Batch:
         images = [(a, e) for a, e in self._passages[b].images if e <= self._lengths[b]]
         return Target(weights, layers, images)
 
-    def logit_sum(self, logits: Tensor, b: int, positions: Sequence[int]) -> Tensor:
+    def value(self, logits: Tensor, b: int, positions: Sequence[int], value: Value) -> Tensor:
         """y of a target, float32; 0 for none."""
         if not positions:
             return logits.new_zeros((), dtype=torch.float32)
         places = [self._place[p - 1] for p in positions]
         ids = self._passages[b].token_ids[list(positions)]
-        return logits[b, places, ids].float().sum()
+        if value == "logit":
+            return logits[b, places, ids].float().sum()
+        log_p = torch.log_softmax(logits[b, places].float(), dim=-1)
+        return log_p.gather(-1, ids[:, None]).sum()
 
     def score(self, logits: Tensor, b: int) -> tuple[int, int]:
         """How many answer tokens were scored again, and how many were not the argmax."""

@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from medgemma_worker.relevancy.explain import Value
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ def retained_layers(
     positions: Sequence[int],
     *,
     trainable: bool = False,
+    value: Value = "logit",
 ) -> list[RetainedLayer]:
     """Attention and gradient of every layer, first to last.
 
@@ -60,6 +65,7 @@ def retained_layers(
         positions: the target's positions p, each at least 1.
         trainable: leave the weights trainable, as the library did that this project grew from; the
             backward pass then fills a gradient for each of them as well.
+        value: sum the target's log-probabilities instead of its logits.
     """
     start = embeddings.detach().clone().requires_grad_(True)
     with _plain(model, trainable), torch.enable_grad():
@@ -71,9 +77,11 @@ def retained_layers(
         )
         for attention in output.attentions:
             attention.retain_grad()
-        logits = output.logits[0].float()
+        scores = output.logits[0].float()
+        if value == "log-probability":
+            scores = scores.log_softmax(dim=-1)
         rows = torch.tensor(list(positions), device=start.device) - 1
-        target = logits[rows, token_ids[rows + 1]].sum()
+        target = scores[rows, token_ids[rows + 1]].sum()
         target.backward()
         return [
             RetainedLayer(attention[0].detach().float(), attention.grad[0].float())
@@ -89,10 +97,11 @@ def retained_row(
     positions: Sequence[int],
     *,
     trainable: bool = False,
+    value: Value = "logit",
 ) -> Tensor:
     """The target's row of R, the mean of rows p-1: float32 (S,). Arguments: see above."""
     layers = retained_layers(
-        model, embeddings, token_type_ids, token_ids, positions, trainable=trainable
+        model, embeddings, token_type_ids, token_ids, positions, trainable=trainable, value=value
     )
     relevancy = torch.eye(embeddings.shape[1], device=embeddings.device)
     for layer in layers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +19,8 @@ from medgemma_worker.relevancy.explain import explain
 from medgemma_worker.truth.agreement import mass_over_area, peak, rank_correlation
 from medgemma_worker.truth.bootstrap import DRAWS
 from medgemma_worker.truth.frozen import Frozen, freeze
-from medgemma_worker.truth.job import LEAST_GAIN, Scored, areas
+from medgemma_worker.truth.job import LEAST_GAIN, areas
+from medgemma_worker.truth.measured import Maps, Measured
 from medgemma_worker.truth.perturb import Fill
 from medgemma_worker.truth.questions import Question
 from medgemma_worker.truth.report import Evaluation, QuestionReport
@@ -34,24 +35,6 @@ SEED = 0
 """Of the bootstrap, of equal scores' order, of the random map and of the random weights."""
 
 RANDOM = "random"
-
-Maps = dict[str, NDArray[np.float32]]
-"""By method: float32 (n, rows, columns)."""
-
-
-@dataclass
-class Measured:
-    """One question that was explained, with all that is measured of it, by method."""
-
-    index: int
-    frozen: Frozen
-    maps: Maps
-    scored: Scored
-    misses: int
-    hits: dict[str, bool] = field(default_factory=dict)
-    mass: dict[str, float] = field(default_factory=dict)
-    swapped: dict[str, float] = field(default_factory=dict)
-    randomised: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

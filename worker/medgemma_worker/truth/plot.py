@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -45,8 +46,10 @@ class _Axes:
 
 
 def draw(report: Evaluation) -> Image.Image:
-    """Above, the area of each method with its interval; below, the mean curves. Mode "RGB"."""
-    names = [name for name, method in report.methods.items() if method.deletion]
+    """Above, the area of each method with its interval, lowest deletion first; below, the mean
+    curves in the same colours and marks. Both panels of a row have one scale. Mode "RGB"."""
+    deletion = {name: one.deletion for name, one in report.methods.items() if one.deletion}
+    names = sorted(deletion, key=lambda name: deletion[name].area.mean)
     rows = ROW * max(1, len(names))
     height = 2 * MARGIN + 110 + rows + 70 + CURVE_HEIGHT + 60
     image = Image.new("RGB", (WIDTH * SCALE, height * SCALE), "white")
@@ -59,14 +62,20 @@ def draw(report: Evaluation) -> Image.Image:
     if not names:
         pen.text(MARGIN, MARGIN + 70, "No question depends on the image: nothing to draw.", 16)
         return image.resize((WIDTH, height), Image.Resampling.LANCZOS)
-    styles = {name: i for i, name in enumerate(names)}
+    # By the report's order, so that a method looks alike in every plot.
+    styles = {name: i for i, name in enumerate(deletion)}
+    curves = {curve: {n: getattr(report.methods[n], curve) for n in names} for curve in CURVES}
+    of_all = [one for found in curves.values() for one in found.values()]
+    across = (
+        min(0.0, *(one.area.low for one in of_all)),
+        max(1.0, *(one.area.high for one in of_all)),
+    )
     panel = (WIDTH - 2 * MARGIN - LEFT - GAP) / 2
     top = MARGIN + 90
-    for i, curve in enumerate(CURVES):
-        found = {name: getattr(report.methods[name], curve) for name in names}
+    for i, (curve, found) in enumerate(curves.items()):
         left = MARGIN + LEFT + i * (panel + GAP)
         pen.text(left, top - 26, f"Area under {curve} ({_good(curve)})", 15)
-        _areas(pen, found, styles, left, top, left + panel, label=i == 0)
+        _areas(pen, found, styles, left, top, left + panel, across, label=i == 0)
         below = top + rows + 84
         pen.text(left, below - 26, f"{curve.capitalize()}: mean normalised p of the target", 15)
         axes = _Axes(
@@ -75,7 +84,7 @@ def draw(report: Evaluation) -> Image.Image:
             left + panel,
             below + CURVE_HEIGHT,
             (0.0, float(max(1, len(report.steps) - 1))),
-            _range(found),
+            _range(of_all),
         )
         _curves(pen, found, styles, axes, report.steps)
         done = "deleted" if curve == "deletion" else "inserted"
@@ -88,9 +97,9 @@ def _good(curve: str) -> str:
     return "low is good" if curve == "deletion" else "high is good"
 
 
-def _range(found: dict[str, CurveReport]) -> tuple[float, float]:
+def _range(curves: Iterable[CurveReport]) -> tuple[float, float]:
     """From 0 to 1, and further in tenths where a curve goes further."""
-    values = [value for one in found.values() for value in one.values]
+    values = [value for one in curves for value in one.values]
     low, high = min(0.0, *values), max(1.0, *values)
     return (low // 0.1) / 10, -((-high) // 0.1) / 10
 
@@ -102,13 +111,12 @@ def _areas(
     left: float,
     top: float,
     right: float,
+    across: tuple[float, float],
     *,
     label: bool,
 ) -> None:
-    low = min(0.0, *(one.area.low for one in found.values()))
-    high = max(1.0, *(one.area.high for one in found.values()))
     bottom = top + ROW * len(found)
-    axes = _Axes(left, top, right, bottom, (low, high), (float(len(found)), 0.0))
+    axes = _Axes(left, top, right, bottom, across, (float(len(found)), 0.0))
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         x, _ = axes.at(tick, 0)
         pen.line([(x, top), (x, bottom)], FAINT, 1)
@@ -142,7 +150,8 @@ def _curves(
         x, _ = axes.at(i, 0)
         pen.line([(x, axes.bottom), (x, axes.bottom + 4)], INK, 1)
         pen.text(x, axes.bottom + 8, str(step), 12, "mt")
-    for name, one in found.items():
+    # The first on top: where two methods are one, the default is the one that is seen.
+    for name, one in sorted(found.items(), key=lambda item: -styles[item[0]]):
         points = [axes.at(i, value) for i, value in enumerate(one.values)]
         pen.line(points, _colour(styles[name]), 2, dashed=styles[name] >= len(COLOURS))
         for x, y in points:

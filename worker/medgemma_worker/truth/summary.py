@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medgemma_worker.truth.bootstrap import Estimate, Paired
 from medgemma_worker.truth.curves import Curve
+from medgemma_worker.truth.measured import Measured
 from medgemma_worker.truth.report import (
     CurveReport,
     Interval,
@@ -17,9 +17,6 @@ from medgemma_worker.truth.report import (
     Plausibility,
     Sanity,
 )
-
-if TYPE_CHECKING:
-    from medgemma_worker.truth.evaluate import Measured
 
 REFERENCES = ("chefer", "random", "gaussian")
 """Each method's difference to these is told: to the default, and to two that know nothing."""

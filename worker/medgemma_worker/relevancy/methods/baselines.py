@@ -9,14 +9,16 @@ from medgemma_worker.relevancy.layer import Layer
 from medgemma_worker.relevancy.methods.base import Target
 
 SEED = 0
-"""Of the random map: the same target gets the same one."""
+"""Of the random map, with the length added to it."""
 
 WIDTH = 0.25
 """Standard deviation of the Gaussian, as a part of the image's side."""
 
 
 class Random:
-    """Uniform noise on every position."""
+    """Uniform noise on every position: one map for all sequences of a length, whatever the target,
+    and in a batch of the longest's. Over many images that is a lucky or an unlucky map and not
+    chance, so ``truth.evaluate`` draws one for each image."""
 
     def __init__(self, target: Target) -> None:
         self._like = target.weights
