@@ -144,7 +144,7 @@ def _curves(
         if round(tick * 10) % 2 == 0:
             _, y = axes.at(0, tick)
             pen.line([(axes.left, y), (axes.right, y)], FAINT, 1)
-            pen.text(axes.left - 8, y, f"{abs(tick) if abs(tick) < 1e-9 else tick:.1f}", 12, "rm")
+            pen.text(axes.left - 12, y, f"{abs(tick) if abs(tick) < 1e-9 else tick:.1f}", 12, "rm")
         tick += 0.1
     for i, step in enumerate(steps):
         x, _ = axes.at(i, 0)

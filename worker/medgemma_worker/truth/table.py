@@ -50,13 +50,13 @@ def _curve_block(report: Evaluation, curve: str) -> list[str]:
 def _other_block(report: Evaluation) -> list[str]:
     known = any(method.plausibility for method in report.methods.values())
     head = f"{'sanity and plausibility':<26} {'random weights':<24} {'other word':<24}"
-    lines = [(head + (" hits   mass / area" if known else "")).rstrip()]
+    lines = [(head + ("   hits   mass / area" if known else "")).rstrip()]
     for name, method in report.methods.items():
         sanity, plausible = method.sanity, method.plausibility
         swapped = _signed(sanity.swapped) if sanity.swapped else "-"
         line = f"  {name:<24} {_signed(sanity.randomised):<24} {swapped:<24}"
         if plausible:
-            line += f" {plausible.hits:>4.0%}   {_numbers(plausible.mass_over_area, '.1f')}"
+            line += f" {plausible.hits:>6.1%}   {_numbers(plausible.mass_over_area, '.1f')}"
         lines.append(line.rstrip())
     lines.append(
         "  Random weights, other word: Spearman's correlation with the target's map by the true\n"
