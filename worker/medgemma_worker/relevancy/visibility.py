@@ -8,11 +8,25 @@ build the block that is wanted, with the same offsets and the same function.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers.masking_utils import sdpa_mask
+
+DENSE_LENGTH = 4096
+"""Positions up to which the mask is made once (16 MB) and blocks are cut from it; beyond, never."""
+
+
+class Span(NamedTuple):
+    """The columns ``left..right-1`` that a block of rows sees, each by one row or more.
+
+    mixed: the parts of them that not every row sees, so that a mask is needed there and only there.
+    """
+
+    left: int
+    right: int
+    mixed: tuple[tuple[int, int], ...]
 
 
 class Visibility:
@@ -23,12 +37,37 @@ class Visibility:
         self.batch_size = batch_size
         self._arguments = arguments
         self._dense: Tensor | None = None
-        self._spans: dict[tuple[int, int, int], tuple[int, int]] = {}
+        self._spans: dict[tuple[int, int, int], Span] = {}
 
     def block(self, first: int, last: int, left: int, right: int) -> Tensor:
         """Rows ``first..last-1``, columns ``left..right-1``: bool (B, 1, rows, columns)."""
-        if self._dense is not None:
-            return self._dense[:, :, first:last, left:right]
+        if self.length <= DENSE_LENGTH:
+            return self.dense()[:, :, first:last, left:right]
+        return self._made(first, last, left, right)
+
+    def dense(self) -> Tensor:
+        """All of it, kept: bool (B, 1, S, S). For short sequences: see ``DENSE_LENGTH``."""
+        if self._dense is None:
+            self._dense = self._made(0, self.length, 0, self.length)
+        return self._dense
+
+    def span(self, first: int, last: int, batch: int = 0) -> Span:
+        """The columns that rows ``first..last-1`` of one sequence see.
+
+        All layers of a type share this object, so each block of rows is looked at once.
+        """
+        key = (first, last, batch)
+        if key not in self._spans:
+            block = self.block(first, last, 0, self.length)[batch, 0]
+            left, right = _range(block.any(dim=0))
+            first_shared, end_shared = _range(block.all(dim=0))
+            mixed = [(left, right)]
+            if first_shared < end_shared and bool(block[:, first_shared:end_shared].all()):
+                mixed = [(left, first_shared), (end_shared, right)]
+            self._spans[key] = Span(left, right, tuple(part for part in mixed if part[0] < part[1]))
+        return self._spans[key]
+
+    def _made(self, first: int, last: int, left: int, right: int) -> Tensor:
         mask: Tensor = sdpa_mask(
             batch_size=self.batch_size,
             q_length=last - first,
@@ -40,24 +79,11 @@ class Visibility:
         )
         return mask
 
-    def dense(self) -> Tensor:
-        """All of it, kept: bool (B, 1, S, S)."""
-        if self._dense is None:
-            self._dense = self.block(0, self.length, 0, self.length)
-        return self._dense
 
-    def span(self, first: int, last: int, batch: int = 0) -> tuple[int, int]:
-        """The columns that rows ``first..last-1`` of one sequence can see: left, one past right.
-
-        All layers of a type share this object, so each block of rows is looked at once.
-        """
-        key = (first, last, batch)
-        if key not in self._spans:
-            seen = self.block(first, last, 0, self.length)[batch, 0].any(dim=0)
-            columns = torch.nonzero(seen).flatten()
-            found = (int(columns[0]), int(columns[-1]) + 1) if columns.numel() else (0, 0)
-            self._spans[key] = found
-        return self._spans[key]
+def _range(columns: Tensor) -> tuple[int, int]:
+    """First and one past the last column that is true; (0, 0) for none."""
+    found = torch.nonzero(columns).flatten()
+    return (int(found[0]), int(found[-1]) + 1) if found.numel() else (0, 0)
 
 
 def lazy_mask(
