@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medgemma_tasks.errors import InvalidRequest
-from medgemma_worker.relevancy import attention, visibility
+from medgemma_worker.relevancy import banded, visibility
 from medgemma_worker.relevancy.attention import install
 from medgemma_worker.relevancy.explain import Passage, embed, explain
 from medgemma_worker.relevancy.methods import METHODS
@@ -76,8 +76,7 @@ def test_blocks_of_rows_give_what_one_dense_mask_gives(model, monkeypatch) -> No
     targets = [[(p.token_ids.numel() - 1,)] for p in passages]
     dense = explain(model, passages, targets)
     monkeypatch.setattr(visibility, "DENSE_LENGTH", 4)
-    monkeypatch.setattr(attention, "WHOLE_LENGTH", {"cpu": 4})
-    monkeypatch.setattr(attention, "BLOCK_ROWS", {"cpu": 16})
+    monkeypatch.setattr(banded, "BLOCK_ROWS", {"cpu": 16})
     for a, b in zip(explain(model, passages, targets), dense, strict=True):
         assert gap(a[0].gained, b[0].gained) <= 1e-5
 

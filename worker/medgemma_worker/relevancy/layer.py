@@ -11,7 +11,7 @@ from torch import Tensor
 from medgemma_worker.relevancy.visibility import Visibility
 
 BLOCK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}
-"""Elements (heads x rows x columns) of one block at most: 4 MB of float32 stays in a CPU's cache."""
+"""Elements (heads x rows x columns) of one block at most: 4 MB stays near a CPU's cache."""
 
 BLOCK_ROWS = {"cpu": 64, "cuda": 1 << 16}
 """Rows of a block at most: the fewer, the less of what a causal mask closes is computed. On a GPU

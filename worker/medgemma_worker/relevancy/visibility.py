@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers.masking_utils import sdpa_mask
 
 DENSE_LENGTH = 4096
-"""Positions up to which the mask is made once (16 MB) and blocks are cut from it; beyond, never."""
+"""Positions up to which a mask is made whole (16 MB, and 64 MB in float32); beyond, never."""
 
 
 class Span(NamedTuple):
@@ -37,6 +37,7 @@ class Visibility:
         self.batch_size = batch_size
         self._arguments = arguments
         self._dense: Tensor | None = None
+        self._bias: Tensor | None = None
         self._spans: dict[tuple[int, int, int], Span] = {}
 
     def block(self, first: int, last: int, left: int, right: int) -> Tensor:
@@ -50,6 +51,17 @@ class Visibility:
         if self._dense is None:
             self._dense = self._made(0, self.length, 0, self.length)
         return self._dense
+
+    def bias(self, dtype: torch.dtype) -> Tensor:
+        """The same as SDPA adds it, 0 and -inf: (B, 1, S, S). All layers of a type share it.
+
+        From a boolean mask SDPA would make one in each layer, and keep each until the backward
+        pass.
+        """
+        if self._bias is None or self._bias.dtype != dtype:
+            zeros = torch.zeros((), dtype=dtype, device=self.dense().device)
+            self._bias = torch.where(self.dense(), zeros, float("-inf"))
+        return self._bias
 
     def span(self, first: int, last: int, batch: int = 0) -> Span:
         """The columns that rows ``first..last-1`` of one sequence see.
