@@ -64,11 +64,14 @@ def cost(model: Model, options: argparse.Namespace) -> bool:
     )
     for length in options.lengths:
         table = ways(model, length)
+        if options.ways:
+            table = {name: table[name] for name in options.ways}
         needed, free = (
             retained_bytes(model.config.text_config, length),
             free_bytes(torch.device("cpu")),
         )
-        if needed > RETAINED_SHARE * free:
+        left_out = needed > RETAINED_SHARE * free
+        if left_out:
             table = {name: way for name, way in table.items() if not name.startswith("retained")}
         rounds = {
             name: min(options.rounds, RETAINED_ROUNDS)
@@ -89,7 +92,7 @@ def cost(model: Model, options: argparse.Namespace) -> bool:
             good = good and (name != "ours" or of_floor <= COST)
             if foreseen:
                 fits = fits and 1 / ESTIMATE <= foreseen / used <= ESTIMATE
-        if len(table) < 5:
+        if left_out:
             print(
                 f"{length:>6}  retained, both: left out: about {needed / 1e9:.0f} GB are more than "
                 f" {RETAINED_SHARE:.0%} of the {free / 1e9:.0f} GB that are free"
@@ -159,6 +162,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--shape", choices=["scaled", "tiny"], default="scaled")
     parser.add_argument("--lengths", type=int, nargs="+", default=[300, 1000, 2000, 4000])
     parser.add_argument("--memory-lengths", type=int, nargs="+", default=[2000, 4000, 8000])
+    parser.add_argument("--ways", nargs="+", help="ways of cost by name; the floor is needed")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--prompt", type=int, default=300, help="tokens before the answer")
     parser.add_argument("--answer", type=int, default=60, help="tokens, each explained")
