@@ -49,13 +49,12 @@ class _Block:
         scaling: float,
     ) -> None:
         query, key, value = inputs
-        spans = [visibility.span(first, last, b) for b in range(query.shape[0])]
-        self.left, self.right = min(s.left for s in spans), max(s.right for s in spans)
-        self.rows, self.columns = slice(first, last), slice(self.left, self.right)
+        seen = visibility.span(first, last)
+        self.rows, self.columns = slice(first, last), slice(seen.left, seen.right)
         if visibility.length <= masks.DENSE_LENGTH:
             mask = visibility.bias(query.dtype)[:, :, self.rows, self.columns]
         else:
-            mask = visibility.block(first, last, self.left, self.right)
+            mask = seen.mask(last - first, query)
         with torch.enable_grad():
             self.inputs = (
                 query[:, :, self.rows].detach().requires_grad_(),

@@ -64,21 +64,21 @@ class Layer:
         kind = self.q.device.type
         step = BLOCK_ELEMENTS.get(kind, 1 << 24) // (heads * length)
         step = max(1, min(step, BLOCK_ROWS.get(kind, 1 << 16)))
-        for first in range(begin, end, step):
-            yield from self._block(first, min(first + step, end))
+        # On one grid in all layers, so that what a block sees is found out once.
+        for first in range(begin // step * step, end, step):
+            yield from self._block(first, min(first + step, length))
 
     def _block(self, first: int, last: int) -> Iterator[Block]:
-        seen = self.visibility.span(first, last, self.batch)
+        seen = self.visibility.span(first, last)
         if seen.left == seen.right:
             return
         scores = grouped(
             self.q[:, first:last].float() * self.scaling, self.k[:, seen.left : seen.right]
         )
-        for left, right in seen.mixed:
-            shut = ~self.visibility.block(first, last, left, right)[self.batch]
+        for left, right, shut in seen.shut:
             # A finite floor: a row that sees nothing (padding) must not become NaN.
             columns = scores[:, :, left - seen.left : right - seen.left]
-            columns.masked_fill_(shut, torch.finfo(scores.dtype).min)
+            columns.masked_fill_(shut[self.batch], torch.finfo(scores.dtype).min)
         yield Block(first, last, seen.left, seen.right, torch.softmax(scores, dim=-1))
 
     def weighted_attention(self, weights: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""How much memory an explaining pass takes: to keep, to recompute, or to refuse before it begins."""
+"""What memory an explaining pass takes: to keep, to recompute, or to refuse before it begins."""
 
 from __future__ import annotations
 

@@ -8,7 +8,8 @@ build the block that is wanted, with the same offsets and the same function.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,15 +19,30 @@ DENSE_LENGTH = 4096
 """Positions up to which a mask is made whole (16 MB, and 64 MB in float32); beyond, never."""
 
 
-class Span(NamedTuple):
+STRIP_ROWS = 512
+"""Rows of a longer mask that are made at once; smaller blocks are cut from the strip made last."""
+
+
+@dataclass(frozen=True)
+class Span:
     """The columns ``left..right-1`` that a block of rows sees, each by one row or more.
 
-    mixed: the parts of them that not every row sees, so that a mask is needed there and only there.
+    shut: the parts of them that not every row sees, as first and one past the last column, and
+    which places are closed there, bool (B, 1, rows, columns). All else is open.
     """
 
     left: int
     right: int
-    mixed: tuple[tuple[int, int], ...]
+    shut: tuple[tuple[int, int, Tensor], ...]
+
+    def mask(self, rows: int, like: Tensor) -> Tensor:
+        """The block's mask, on the device of ``like``: bool (1 or B, 1, rows, right - left)."""
+        batch = self.shut[0][2].shape[0] if self.shut else 1
+        width = self.right - self.left
+        mask = torch.ones(batch, 1, rows, width, dtype=torch.bool, device=like.device)
+        for left, right, shut in self.shut:
+            mask[..., left - self.left : right - self.left] = ~shut
+        return mask
 
 
 class Visibility:
@@ -38,18 +54,13 @@ class Visibility:
         self._arguments = arguments
         self._dense: Tensor | None = None
         self._bias: Tensor | None = None
-        self._spans: dict[tuple[int, int, int], Span] = {}
-
-    def block(self, first: int, last: int, left: int, right: int) -> Tensor:
-        """Rows ``first..last-1``, columns ``left..right-1``: bool (B, 1, rows, columns)."""
-        if self.length <= DENSE_LENGTH:
-            return self.dense()[:, :, first:last, left:right]
-        return self._made(first, last, left, right)
+        self._strip: tuple[int, Tensor] | None = None
+        self._spans: dict[tuple[int, int], Span] = {}
 
     def dense(self) -> Tensor:
         """All of it, kept: bool (B, 1, S, S). For short sequences: see ``DENSE_LENGTH``."""
         if self._dense is None:
-            self._dense = self._made(0, self.length, 0, self.length)
+            self._dense = self._made(0, self.length)
         return self._dense
 
     def bias(self, dtype: torch.dtype) -> Tensor:
@@ -63,29 +74,45 @@ class Visibility:
             self._bias = torch.where(self.dense(), zeros, float("-inf"))
         return self._bias
 
-    def span(self, first: int, last: int, batch: int = 0) -> Span:
-        """The columns that rows ``first..last-1`` of one sequence see.
+    def span(self, first: int, last: int) -> Span:
+        """What rows ``first..last-1`` see, those of all sequences of the batch together.
 
-        All layers of a type share this object, so each block of rows is looked at once.
+        All layers of a type share this object, so each block of rows is looked at once. What is
+        kept of it is where rows differ: near the diagonal, an image and the window's edge.
         """
-        key = (first, last, batch)
+        key = (first, last)
         if key not in self._spans:
-            block = self.block(first, last, 0, self.length)[batch, 0]
-            left, right = _range(block.any(dim=0))
-            first_shared, end_shared = _range(block.all(dim=0))
-            mixed = [(left, right)]
-            if first_shared < end_shared and bool(block[:, first_shared:end_shared].all()):
-                mixed = [(left, first_shared), (end_shared, right)]
-            self._spans[key] = Span(left, right, tuple(part for part in mixed if part[0] < part[1]))
+            seen = self._rows(first, last)
+            left, right = _range(seen.flatten(0, 2).any(dim=0))
+            every = seen.flatten(0, 2).all(dim=0)
+            first_shared, end_shared = _range(every)
+            parts = [(left, right)]
+            if first_shared < end_shared and bool(every[first_shared:end_shared].all()):
+                parts = [(left, first_shared), (end_shared, right)]
+            shut = tuple((a, b, ~seen[..., a:b]) for a, b in parts if a < b)
+            self._spans[key] = Span(left, right, shut)
         return self._spans[key]
 
-    def _made(self, first: int, last: int, left: int, right: int) -> Tensor:
+    def _rows(self, first: int, last: int) -> Tensor:
+        """Rows ``first..last-1`` of the mask, all columns: bool (B, 1, rows, S)."""
+        if self.length <= DENSE_LENGTH:
+            return self.dense()[:, :, first:last]
+        if self._strip is not None:
+            begin, strip = self._strip
+            if begin <= first and last <= begin + strip.shape[2]:
+                return strip[:, :, first - begin : last - begin]
+        begin = first // STRIP_ROWS * STRIP_ROWS
+        strip = self._made(begin, min(max(begin + STRIP_ROWS, last), self.length))
+        self._strip = begin, strip
+        return strip[:, :, first - begin : last - begin]
+
+    def _made(self, first: int, last: int) -> Tensor:
         mask: Tensor = sdpa_mask(
             batch_size=self.batch_size,
             q_length=last - first,
-            kv_length=right - left,
+            kv_length=self.length,
             q_offset=first,
-            kv_offset=left,
+            kv_offset=0,
             allow_is_causal_skip=False,
             **self._arguments,
         )
