@@ -1,11 +1,16 @@
 """The table of benchmarks/relevancy.py on a GPU, at MedGemma 4B's true shape with random weights.
 
     python benchmarks/gpu_relevancy.py                          on a data-centre GPU
-    python benchmarks/gpu_relevancy.py --shape tiny --device cpu --lengths 300   to try the script
+    python benchmarks/gpu_relevancy.py --shape tiny --device cpu --lengths 300 --slices 2
+
+It has been run on a CPU at a tiny shape only, and a test keeps it running so: no GPU was at hand
+when it was written, so nothing here is known of the true shape's times.
 
 Needs torch and transformers alone, and the package on PYTHONPATH (client:tasks:worker). Ceilings of
 the card (matrix products, memory) are measured in the same run. Sequences hold as many images of
-256 tokens as fit: at 22,000 positions 85 slices of a CT. A way that runs out of memory says so.
+256 tokens as fit; last comes a CT of 85 slices (21,760 image tokens), checkpointed. Times are
+medians of interleaved rounds; peaks stand beside what memory.py foresees. A way that runs out of
+memory says so.
 """
 
 from __future__ import annotations
@@ -14,74 +19,23 @@ import argparse
 import json
 import os
 import statistics
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from relevancy import floor  # the script beside this one
-from transformers import Gemma3Config, Gemma3ForConditionalGeneration, SiglipVisionConfig
-from transformers.models.gemma3 import Gemma3TextConfig
+from _measure import interleaved, ratio, timed
+from _models import BETWEEN, IMAGE, LEAD, SHAPES, Way, build, passage_of, pixels_of, ways
+from transformers import Gemma3ForConditionalGeneration
 
-from medgemma_worker.relevancy.attention import install
-from medgemma_worker.relevancy.explain import Passage, explain
-from medgemma_worker.relevancy.retained import retained_row
+from medgemma_worker.relevancy.explain import embed
+from medgemma_worker.relevancy.memory import pass_bytes
 
-SHAPES = {
-    "medgemma-4b": {
-        "hidden_size": 2560,
-        "intermediate_size": 10_240,
-        "num_hidden_layers": 34,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 4,
-        "head_dim": 256,
-        "vocab_size": 262_208,
-        "sliding_window": 1024,
-    },
-    "tiny": {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 7,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 4,
-        "head_dim": 16,
-        "vocab_size": 1000,
-        "sliding_window": 128,
-    },
-}
-IMAGE, BETWEEN, LEAD = 256, 4, 5
+QUESTION = 60
+"""Tokens of text after the last image: a question and an answer."""
 
-
-def build(shape: str, device: torch.device, dtype: torch.dtype) -> Gemma3ForConditionalGeneration:
-    text = Gemma3TextConfig(
-        **SHAPES[shape], query_pre_attn_scalar=256, max_position_embeddings=131_072, pad_token_id=0
-    )
-    vision = SiglipVisionConfig(
-        hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1
-    )
-    last = SHAPES[shape]["vocab_size"] - 1
-    config = Gemma3Config(text_config=text, vision_config=vision, image_token_index=last)
-    torch.manual_seed(0)
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with device:
-            model = Gemma3ForConditionalGeneration(config)
-    finally:
-        torch.set_default_dtype(before)
-    return model.eval().requires_grad_(False)
-
-
-def passage_of(model: Gemma3ForConditionalGeneration, length: int) -> Passage:
-    """Images with a little text between, a question, and a target at the end."""
-    ids = torch.randint(3, 900, (length + 1,), device=model.device)
-    kinds = torch.zeros(1, length + 1, dtype=torch.long, device=model.device)
-    at = LEAD
-    while at + IMAGE + 40 < length:
-        kinds[0, at : at + IMAGE] = 1
-        at += IMAGE + BETWEEN
-    return Passage(model.get_input_embeddings()(ids[None]).detach(), kinds, ids)
+CHECKPOINTED = "ours, checkpointed"
+Model = Gemma3ForConditionalGeneration
 
 
 def ceilings(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
@@ -94,63 +48,74 @@ def ceilings(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
     return {"TFLOP/s": 2 * side**3 / product / 1e12, "TB/s": 2 * big.nbytes / copy / 1e12}
 
 
-def timed(way: Callable[[], object], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    began = time.perf_counter()
-    way()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - began
-
-
-def ways(model: Gemma3ForConditionalGeneration, length: int) -> dict[str, Callable[[], object]]:
-    passage = passage_of(model, length)
-    cut = passage.embeddings[:, :length], passage.kinds[:, :length]
-    one = [[(length,)]]
-
-    def plain() -> object:
-        model.set_attn_implementation({"text_config": "sdpa"})
-        try:
-            return floor(model, passage)
-        finally:
-            install(model)
-
-    def reference(trainable: bool) -> Callable[[], object]:
-        return lambda: retained_row(model, *cut, passage.token_ids, (length,), trainable=trainable)
-
-    return {
-        "floor": plain,
-        "ours": lambda: explain(model, [passage], one, methods=["chefer"]),
-        "ours, checkpointed": lambda: explain(
-            model, [passage], one, methods=["chefer"], checkpoint=True
-        ),
-        "retained, frozen": reference(False),
-        "retained, trainable": reference(True),
-    }
-
-
-def row_of(way: Callable[[], object], device: torch.device, rounds: int) -> dict[str, float | str]:
-    """Median seconds and peak memory above the weights, or that it ran out of memory."""
-    cuda = device.type == "cuda"
+def peak_of(way: Way, device: torch.device) -> dict[str, float | str]:
+    """GiB at the peak above the weights (of a GPU), after one run; or that it ran out of memory."""
+    if device.type != "cuda":
+        way()
+        return {}
+    base = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
     try:
-        timed(way, device)
-        base = torch.cuda.memory_allocated(device) if cuda else 0
-        if cuda:
-            torch.cuda.reset_peak_memory_stats(device)
-        seconds = statistics.median(timed(way, device) for _ in range(rounds))
-        peak = (torch.cuda.max_memory_allocated(device) - base) / 2**30 if cuda else 0.0
+        way()
     except torch.cuda.OutOfMemoryError:
         torch.cuda.empty_cache()
         return {"failed": "out of memory"}
-    return {"seconds": seconds, "peak GiB": peak}
+    return {"peak GiB": (torch.cuda.max_memory_allocated(device) - base) / 2**30}
+
+
+def estimated(model: Model, name: str, length: int) -> dict[str, float]:
+    """GiB that memory.py foresees for a way of ours."""
+    if not name.startswith("ours"):
+        return {}
+    config, checkpoint = model.config.text_config, name == CHECKPOINTED
+    foreseen = pass_bytes(config, length, model.dtype, model.device, checkpoint=checkpoint)
+    return {"estimated GiB": foreseen / 2**30}
+
+
+def rows_of(
+    model: Model, table: dict[str, Way], length: int, rounds: int
+) -> list[dict[str, object]]:
+    """One row for each way: its peak, and its median seconds beside those of the floor."""
+    device = model.device
+    rows: dict[str, dict[str, object]] = {}
+    for name, way in table.items():
+        rows[name] = {"length": length, "way": name, **estimated(model, name, length)}
+        rows[name].update(peak_of(way, device))
+    fit = {
+        name: synchronised(way, device) for name, way in table.items() if "failed" not in rows[name]
+    }
+    seconds = interleaved(fit, dict.fromkeys(fit, rounds))
+    for name, times in seconds.items():
+        rows[name]["seconds"] = statistics.median(times)
+        if "floor" in seconds:
+            rows[name]["of floor"] = ratio(times, seconds["floor"])
+    return list(rows.values())
+
+
+def synchronised(way: Way, device: torch.device) -> Callable[[], object]:
+    return lambda: timed(way, device)
+
+
+def images_in(length: int) -> int:
+    return max(0, (length - LEAD - QUESTION) // (IMAGE + BETWEEN))
+
+
+def vision(model: Model, rounds: int) -> float:
+    """Seconds of one image's way into the embeddings."""
+    passage = passage_of(model, LEAD + IMAGE + BETWEEN + QUESTION)
+    ids, kinds, pixels = passage.token_ids[None], passage.kinds, pixels_of(model, 1)
+    times = [
+        timed(lambda: embed(model, ids, kinds, pixels), model.device) for _ in range(rounds + 1)
+    ]
+    return statistics.median(times[1:])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--shape", choices=SHAPES, default="medgemma-4b")
     parser.add_argument("--lengths", type=int, nargs="+", default=[350, 2000, 22_000])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--slices", type=int, default=85, help="images of the last row")
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="cuda")
     options = parser.parse_args()
     device = torch.device(options.device)
@@ -159,20 +124,19 @@ def main() -> None:
     card = torch.cuda.get_device_name(device) if cuda else "cpu"
     report: dict[str, object] = {"card": card, "date": datetime.now(UTC).date().isoformat()}
     report["torch"], report["ceilings"] = torch.__version__, ceilings(device, dtype)
-    print(json.dumps(report), flush=True)
     model = build(options.shape, device, dtype)
-    install(model)
-    rows = []
+    report["vision pass of one image, seconds"] = vision(model, options.rounds)
+    print(json.dumps(report), flush=True)
+    rows: list[dict[str, object]] = []
     for length in options.lengths:
-        base = 0.0
-        for name, way in ways(model, length).items():
-            row = row_of(way, device, options.rounds)
-            if name == "floor":
-                base = float(row.get("seconds", 0.0))
-            if base and "seconds" in row:
-                row["of floor"] = float(row["seconds"]) / base
-            rows.append({"length": length, "way": name, **row})
-            print(json.dumps(rows[-1]), flush=True)
+        rows += rows_of(model, ways(model, length, images_in(length)), length, options.rounds)
+        print(*(json.dumps(row) for row in rows if row["length"] == length), sep="\n", flush=True)
+    length = LEAD + options.slices * (IMAGE + BETWEEN) + QUESTION
+    only = {CHECKPOINTED: ways(model, length, options.slices)[CHECKPOINTED]}
+    for row in rows_of(model, only, length, 1):
+        row["slices"], row["image tokens"] = options.slices, options.slices * IMAGE
+        rows.append(row)
+        print(json.dumps(row), flush=True)
     report["rows"] = rows
     if out := os.environ.get("OUT"):
         Path(out, "gpu_relevancy.json").write_text(json.dumps(report, indent=2))

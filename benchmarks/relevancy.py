@@ -1,181 +1,193 @@
-"""What an explanation costs beside the floor, and beside the retained-gradient reference.
+"""The figures of the relevancy engine, ours / reference, in one run, paired.
 
-A model with MedGemma's layer pattern, scaled down (12 layers, hidden 256, 8 query and 4 key/value
-heads of 32, window 1024, random weights, float32), one image of 256 tokens, the rest text. The
-floor is one plain forward and backward pass on SDPA: weights frozen, no relevancy, the same
-truncation, logits_to_keep and embeddings. Times are medians of interleaved runs, and the ratios are
-taken within each round. Peak memory is that of a process of its own, above what it held before the
-pass (Linux only).
+    python benchmarks/relevancy.py                     all sections
+    python benchmarks/relevancy.py --only cost         one: equality, cost, tokens, memory
+    python benchmarks/relevancy.py --lengths 300       fewer lengths of cost
+    python benchmarks/relevancy.py --shape tiny --rounds 1 ...   to try the script
 
-    python benchmarks/relevancy.py                 the table
-    python benchmarks/relevancy.py --lengths 300   fewer lengths
+Sections: equality with the retained-gradient reference; cost of one map beside the floor; every
+token of an answer in one pass; peak memory with checkpointing.
+
+The model of the last three has MedGemma's pattern of layers, scaled down (12 layers, hidden 256, 8
+query and 4 key/value heads of 32, window 1024, random weights, float32); one image of 256 tokens,
+the rest text. The floor is a plain forward and backward pass on transformers' SDPA and mask:
+weights frozen, no relevancy, the same truncation, logits_to_keep, embeddings and use_cache. Images
+are merged into the embeddings before either begins: their pass is the same and printed apart. Times
+are medians of interleaved runs, ratios are taken within rounds. Peaks are those of a process of
+its own, above what it held before (Linux only). Exit status 1 if a limit is missed.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
+import itertools
 import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
 
+import _equality
 import torch
-from torch import Tensor
-from transformers import Gemma3Config, Gemma3ForConditionalGeneration, SiglipVisionConfig
-from transformers.models.gemma3 import Gemma3TextConfig
+from _measure import interleaved, peak, peak_of, ratio, timed, verdict
+from _models import build, floor, ours, passage_of, pixels_of, retained_bytes, ways
+from transformers import Gemma3ForConditionalGeneration
 
-from medgemma_worker.relevancy.attention import install
-from medgemma_worker.relevancy.explain import Passage, explain
-from medgemma_worker.relevancy.retained import retained_row
+from medgemma_worker.relevancy.explain import embed
+from medgemma_worker.relevancy.memory import free_bytes, pass_bytes
+from medgemma_worker.relevancy.visibility import DENSE_LENGTH
 
-LIMIT = 1.25
-IMAGE = 256
-RETAINED_UP_TO = 2000
-"""Positions beyond which the reference takes too much memory and time to stand in the table."""
+COST, AIM = 1.25, 1.10
+TOKENS = 1.25
+PEAK_MB, GROWTH, ESTIMATE = 1300, 2.3, 2.0
+RETAINED_SHARE = 0.6
+"""Part of the free memory that the reference may fill; beyond, it is left out, and said to be."""
 
-Way = Callable[[], object]
+RETAINED_ROUNDS = 3
+"""Rounds of the reference at 1,000 positions and more, where it takes many times as long."""
+
+SECTIONS = ("equality", "cost", "tokens", "memory")
+Model = Gemma3ForConditionalGeneration
 
 
-def build() -> Gemma3ForConditionalGeneration:
-    torch.manual_seed(0)
-    text = Gemma3TextConfig(
-        vocab_size=1000,
-        hidden_size=256,
-        intermediate_size=1024,
-        num_hidden_layers=12,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        head_dim=32,
-        query_pre_attn_scalar=32,
-        sliding_window=1024,
-        max_position_embeddings=32_768,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=2,
+def estimated(model: Model, way: str, length: int) -> float | None:
+    """MB that memory.py foresees for a way of ours."""
+    if not way.startswith("ours"):
+        return None
+    config, checkpoint = model.config.text_config, way.endswith("checkpointed")
+    device = torch.device("cpu")
+    return pass_bytes(config, length, torch.float32, device, checkpoint=checkpoint) / 2**20
+
+
+def cost(model: Model, options: argparse.Namespace) -> bool:
+    good = fits = True
+    print(
+        f"{'length':>6}  {'way':<20} {'seconds':>8} {'of floor':>9} {'peak MB':>8}"
+        f" {'estimated MB':>12}"
     )
-    vision = SiglipVisionConfig(
-        hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1
-    )
-    config = Gemma3Config(text_config=text, vision_config=vision, image_token_index=999)
-    return Gemma3ForConditionalGeneration(config).eval().requires_grad_(False)
+    for length in options.lengths:
+        table = ways(model, length)
+        if options.ways:
+            table = {name: table[name] for name in options.ways}
+        needed, free = (
+            retained_bytes(model.config.text_config, length),
+            free_bytes(torch.device("cpu")),
+        )
+        left_out = needed > RETAINED_SHARE * free
+        if left_out:
+            table = {name: way for name, way in table.items() if not name.startswith("retained")}
+        rounds = {
+            name: min(options.rounds, RETAINED_ROUNDS)
+            if name.startswith("retained") and length >= 1000
+            else options.rounds
+            for name in table
+        }
+        seconds = interleaved(table, rounds)
+        for name, times in seconds.items():
+            of_floor = ratio(times, seconds["floor"])
+            used = peak_of(__file__, ["--peak", name, *shape(options), "--lengths", str(length)])
+            foreseen = estimated(model, name, length)
+            print(
+                f"{length:>6}  {name:<20} {statistics.median(times):>8.3f} {of_floor:>8.2f}x",
+                end="",
+            )
+            print(f" {used:>8.0f} {f'{foreseen:.0f}' if foreseen else '':>12}", flush=True)
+            good = good and (name != "ours" or of_floor <= COST)
+            if foreseen:
+                fits = fits and 1 / ESTIMATE <= foreseen / used <= ESTIMATE
+        if left_out:
+            print(
+                f"{length:>6}  retained, both: left out: about {needed / 1e9:.0f} GB are more than "
+                f" {RETAINED_SHARE:.0%} of the {free / 1e9:.0f} GB that are free"
+            )
+    good = verdict(f"ours at most {COST}x the floor at every length (aim {AIM}x)", good)
+    return verdict(f"estimates within {ESTIMATE:.0f}x of the peaks", fits) and good
 
 
-def passage_of(model: Gemma3ForConditionalGeneration, length: int) -> Passage:
-    """One image after five tokens of text, and a target at the end."""
-    generator = torch.Generator().manual_seed(length)
-    ids = torch.randint(3, 900, (length + 1,), generator=generator)
-    kinds = torch.zeros(1, length + 1, dtype=torch.long)
-    kinds[0, 5 : 5 + min(IMAGE, length - 20)] = 1
-    embeddings = model.get_input_embeddings()(ids[None]).detach()
-    return Passage(embeddings, kinds, ids)
-
-
-def floor(model: Gemma3ForConditionalGeneration, passage: Passage) -> Tensor:
-    length = passage.token_ids.numel() - 1
-    start = passage.embeddings[:, :length].detach().requires_grad_(True)
-    with torch.enable_grad():
-        logits = model(
-            inputs_embeds=start,
-            token_type_ids=passage.kinds[:, :length],
-            use_cache=False,
-            logits_to_keep=1,
-        ).logits
-        return torch.autograd.grad(logits[0, 0, passage.token_ids[length]], start)[0]
-
-
-def ways(model: Gemma3ForConditionalGeneration, length: int) -> dict[str, Way]:
-    passage = passage_of(model, length)
-    cut = passage.embeddings[:, :length], passage.kinds[:, :length]
-
-    def plain() -> Tensor:
-        model.set_attn_implementation({"text_config": "sdpa"})
-        try:
-            return floor(model, passage)
-        finally:
-            install(model)
-
-    found: dict[str, Way] = {
-        "floor": plain,
-        "ours": lambda: explain(model, [passage], [[(length,)]], methods=["chefer"]),
-        "ours, checkpointed": lambda: explain(
-            model, [passage], [[(length,)]], methods=["chefer"], checkpoint=True
-        ),
-        "retained, frozen": lambda: retained_row(model, *cut, passage.token_ids, (length,)),
-        "retained, trainable": lambda: retained_row(
-            model, *cut, passage.token_ids, (length,), trainable=True
-        ),
+def tokens(model: Model, options: argparse.Namespace) -> bool:
+    """Every token of an answer, beside as many backward passes and as many single calls."""
+    count, prompt = options.answer, options.prompt
+    passage = passage_of(model, prompt + count - 1)
+    positions = list(range(prompt, prompt + count))
+    rounds = min(options.rounds, 3)
+    table = {
+        "floor": lambda: floor(model, passage, positions),
+        "ours": lambda: ours(model, passage, positions),
+        "single": lambda: [ours(model, passage, [p]) for p in positions],
     }
-    if length > RETAINED_UP_TO:
-        return {name: way for name, way in found.items() if not name.startswith("retained")}
-    return found
-
-
-def timed(way: Way) -> float:
-    began = time.perf_counter()
-    way()
-    return time.perf_counter() - began
-
-
-def peak_of(name: str, length: int) -> float:
-    """Peak MB above what was held before, in a process of its own."""
-    out = subprocess.run(
-        [sys.executable, __file__, "--peak", name, "--lengths", str(length)],
-        capture_output=True,
-        text=True,
-        check=True,
+    seconds = interleaved(table, dict.fromkeys(table, rounds))
+    names = {
+        "floor": f"one forward, {count} backwards, no relevancy",
+        "ours": f"ours, {count} targets in one pass",
+        "single": f"{count} single calls, the answer given",
+    }
+    for name, times in seconds.items():
+        of_floor = ratio(times, seconds["floor"])
+        print(f"{names[name]:<46} {statistics.median(times):>8.3f} s {of_floor:>6.2f}x")
+    pixels = pixels_of(model, 1)
+    ids, kinds = passage.token_ids[None], passage.kinds
+    vision = statistics.median(timed(lambda: embed(model, ids, kinds, pixels)) for _ in range(3))
+    print(f"{'the vision pass, apart (once; in each single call)':<50} {vision:>4.3f} s")
+    of_floor, of_single = (
+        ratio(seconds["ours"], seconds["floor"]),
+        ratio(seconds["ours"], seconds["single"]),
     )
-    return float(out.stdout)
+    good = verdict(f"ours at most {TOKENS}x the floor ({of_floor:.2f}x)", of_floor <= TOKENS)
+    return (
+        verdict(f"ours less than {count} single calls ({of_single:.2f}x)", of_single < 1) and good
+    )
 
 
-def peak(name: str, length: int) -> None:
-    model = build()
-    install(model)
-    ways(model, 64)[name]()  # what is loaded once is no part of it
-    way = ways(model, length)[name]
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
-    before = held("VmRSS")
-    way()
-    print(held("VmHWM") - before)
+def memory(model: Model, options: argparse.Namespace) -> bool:
+    name, peaks = "ours, checkpointed", []
+    print(f"{'length':>6} {'peak MB':>8} {'growth':>7} {'estimated MB':>12}   checkpointed")
+    for length in options.memory_lengths:
+        used = peak_of(__file__, ["--peak", name, *shape(options), "--lengths", str(length)])
+        growth = f"{used / peaks[-1]:.2f}x" if peaks else ""
+        foreseen = estimated(model, name, length) or 0.0
+        print(f"{length:>6} {used:>8.0f} {growth:>7} {foreseen:>12.0f}", flush=True)
+        peaks.append(used)
+    growths = [b / a for a, b in itertools.pairwise(peaks)]
+    print(f"beyond {DENSE_LENGTH} positions no mask of S x S is made")
+    good = verdict(f"at most {PEAK_MB} MB at {options.memory_lengths[-1]}", peaks[-1] <= PEAK_MB)
+    return (
+        verdict(f"at most {GROWTH}x for each doubling", max(growths, default=0) <= GROWTH) and good
+    )
 
 
-def held(field: str) -> float:
-    """MB of this process: VmRSS now, VmHWM at most."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
+def shape(options: argparse.Namespace) -> list[str]:
+    return ["--shape", options.shape]
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", choices=SECTIONS)
+    parser.add_argument("--shape", choices=["scaled", "tiny"], default="scaled")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[300, 1000, 2000, 4000])
+    parser.add_argument("--memory-lengths", type=int, nargs="+", default=[2000, 4000, 8000])
+    parser.add_argument("--ways", nargs="+", help="ways of cost by name; the floor is needed")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--prompt", type=int, default=300, help="tokens before the answer")
+    parser.add_argument("--answer", type=int, default=60, help="tokens, each explained")
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    return parser.parse_args()
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--lengths", type=int, nargs="+", default=[300, 1000, 2000, 4000])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parsed()
     if options.peak:
-        peak(options.peak, options.lengths[0])
+        model = build(options.shape)
+        smallest = ways(model, 64, images=0)[options.peak]
+        print(peak(smallest, ways(model, options.lengths[0])[options.peak]))
         return 0
-    model = build()
-    install(model)
     good = True
-    print(f"{'length':>6}  {'way':<20} {'seconds':>8} {'of floor':>9} {'peak MB':>8}")
-    for length in options.lengths:
-        table = ways(model, length)
-        seconds: dict[str, list[float]] = {name: [] for name in table}
-        for turn in range(options.rounds + 1):
-            for name, way in table.items():
-                taken = timed(way)
-                if turn:  # the first is for warming up
-                    seconds[name].append(taken)
-        for name, times in seconds.items():
-            pairs = zip(times, seconds["floor"], strict=True)
-            ratio = statistics.median(own / base for own, base in pairs)
-            median = statistics.median(times)
-            print(f"{length:>6}  {name:<20} {median:>8.3f} {ratio:>8.2f}x", end="")
-            print(f" {peak_of(name, length):>8.0f}", flush=True)
-            good = good and (name != "ours" or ratio <= LIMIT)
-    print(f"ours at most {LIMIT}x the floor at every length: {'met' if good else 'MISSED'}")
+    model = build(options.shape)
+    sections = {
+        "equality": _equality.main,
+        "cost": lambda: cost(model, options),
+        "tokens": lambda: tokens(model, options),
+        "memory": lambda: memory(model, options),
+    }
+    for name in [options.only] if options.only else SECTIONS:
+        print(f"\n{name}", flush=True)
+        good = sections[name]() and good
     return 0 if good else 1
 
 

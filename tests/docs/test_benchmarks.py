@@ -1,4 +1,4 @@
-"""Benchmarks that need a machine or an hour which is not here still run, at a small size."""
+"""Benchmarks that take long, or need a machine which is not here, still run at a small shape."""
 
 from __future__ import annotations
 
@@ -8,20 +8,48 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_gpu_benchmark_runs_at_a_tiny_shape_on_a_cpu(tmp_path: Path) -> None:
-    command = "benchmarks/gpu_relevancy.py --shape tiny --device cpu --lengths 300 --rounds 1"
-    subprocess.run(
+def run(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, *command.split()],
         cwd=ROOT,
-        env={**os.environ, "OUT": str(tmp_path)},
-        check=True,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
+
+
+def test_the_gpu_benchmark_runs_at_a_tiny_shape_on_a_cpu(tmp_path: Path) -> None:
+    command = "benchmarks/gpu_relevancy.py --shape tiny --device cpu --lengths 300 --slices 2"
+    done = run(f"{command} --rounds 1", OUT=str(tmp_path))
+    assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "gpu_relevancy.json").read_text())["rows"]
     assert [row["way"] for row in rows if "seconds" not in row] == []
     assert {row["way"] for row in rows} >= {"floor", "ours", "ours, checkpointed"}
+    assert rows[-1]["image tokens"] == 512
+    assert all(row["estimated GiB"] > 0 for row in rows if row["way"].startswith("ours"))
+
+
+@pytest.mark.parametrize(
+    ("section", "sizes"),
+    [
+        ("cost", "--lengths 300 --ways floor ours"),
+        ("tokens", "--prompt 280 --answer 3"),
+    ],
+)
+def test_a_section_of_the_benchmark_says_whether_its_limits_are_met(
+    section: str, sizes: str
+) -> None:
+    done = run(f"benchmarks/relevancy.py --only {section} --shape tiny --rounds 1 {sizes}")
+    verdicts = [line.rsplit(": ")[-1] for line in done.stdout.splitlines() if ": " in line[-8:]]
+    assert len(verdicts) == 2, done.stderr
+    assert set(verdicts) <= {"met", "MISSED"}
+    assert done.returncode == int("MISSED" in verdicts)
 
 
 def test_the_benchmark_of_maps_over_patches_runs_on_one_phantom() -> None:

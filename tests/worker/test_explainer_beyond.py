@@ -12,6 +12,7 @@ from medgemma_tasks.errors import (
     InvalidRequest,
     KeywordNotInAnswer,
     KeywordNotInPrompt,
+    OutOfMemory,
     ReservedToken,
     SequenceTooLong,
     TokenOutOfRange,
@@ -22,6 +23,7 @@ from medgemma_tasks.models import (
     KeywordTarget,
     Options,
     PromptTarget,
+    Stage,
     Target,
     TokenTarget,
 )
@@ -295,3 +297,27 @@ def test_patches_hold_what_their_token_has_and_vary_within_it(explainer, phantom
     assert one.patch_scores.shape[1] > 16
     assert not np.allclose(one.patch_scores, other.patch_scores)
     assert explainer.explain(phantom.image, PROMPT).patch_scores is None
+
+
+def test_a_job_of_many_targets_tells_how_far_it_is_and_can_be_stopped(explainer, phantom) -> None:
+    question = ask(phantom.image, PROMPT, [EveryTokenTarget()])
+    seen: list[float] = []
+
+    def report(stage: Stage, progress: float) -> None:
+        if stage is Stage.EXPLAINING:
+            seen.append(progress)
+            if progress > 0.5:
+                raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        explainer.run(question, report)
+    assert seen == sorted(seen)
+    assert len(seen) > 3
+    assert 0.5 < seen[-1] < 0.8
+
+
+def test_what_cannot_fit_is_refused_before_it_begins(explainer, phantom, monkeypatch) -> None:
+    monkeypatch.setattr("medgemma_worker.relevancy.memory.free_bytes", lambda device: 1000)
+    with pytest.raises(OutOfMemory) as caught:
+        explainer.explain(phantom.image, PROMPT)
+    assert caught.value.details["needed"] > caught.value.details["free"] == 1000

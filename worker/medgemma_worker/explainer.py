@@ -202,7 +202,10 @@ class MedGemmaExplainer:
             for _, group in itertools.groupby(places, lambda i: questions[i].options.method):
                 together = list(group)
                 results = explain_answered(
-                    self.model, self.processor, [answered[i] for i in together]
+                    self.model,
+                    self.processor,
+                    [answered[i] for i in together],
+                    lambda progress: report(Stage.EXPLAINING, progress),
                 )
                 found.update(zip(together, results, strict=True))
         return [found[i] for i in range(len(questions))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,10 +53,12 @@ def explain_answered(
     model: Gemma3ForConditionalGeneration,
     processor: Gemma3Processor,
     answered: Sequence[Answered],
+    tell: Callable[[float], None],
 ) -> list[list[ExplanationResult]]:
     """Explain them together; each gets what it would get alone. All are of one method.
 
-    Raises the errors of ``relevancy.explain.explain``.
+    ``tell`` is called between targets with the fraction that is done; it may raise.
+    Raises OutOfMemory where they cannot fit, and the errors of ``relevancy.explain.explain``.
     """
     began = time.perf_counter()
     method = answered[0].question.options.method
@@ -71,8 +73,9 @@ def explain_answered(
         methods=list(dict.fromkeys((method, RAW))),
         gradients=fine,
         checkpoint=must_checkpoint(
-            model.config.text_config, longest * len(passages), model.dtype, model.device
+            model.config.text_config, longest, model.dtype, model.device, batch=len(passages)
         ),
+        tell=tell,
     )
     each = (time.perf_counter() - began) / len(answered)
     return [

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medgemma_tasks.errors import InvalidRequest
-from medgemma_worker.relevancy import attention
+from medgemma_worker.relevancy import banded, visibility
 from medgemma_worker.relevancy.attention import install
 from medgemma_worker.relevancy.explain import Passage, embed, explain
 from medgemma_worker.relevancy.methods import METHODS
@@ -71,14 +71,25 @@ def test_checkpointing_changes_no_number(model) -> None:  # type: ignore[no-unty
     assert not any(layer.training for layer in model.model.language_model.layers)
 
 
-def test_blocks_of_rows_give_what_one_dense_mask_gives(model, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("kept", [True, False], ids=["mask kept", "mask never whole"])
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_blocks_of_rows_give_what_one_dense_mask_gives(
+    model,  # type: ignore[no-untyped-def]
+    monkeypatch: pytest.MonkeyPatch,
+    kept: bool,
+    checkpoint: bool,
+) -> None:
     passages = [passage_of(tiny_case(model, images=n, seed=n)) for n in (1, 3)]
-    targets = [[(p.token_ids.numel() - 1,)] for p in passages]
+    ends = [p.token_ids.numel() for p in passages]
+    targets = [[(end - 1,), (end - 4, end - 3)] for end in ends]
     dense = explain(model, passages, targets)
-    monkeypatch.setattr(attention, "DENSE_LENGTH", 4)
-    monkeypatch.setattr(attention, "BLOCK_ROWS", 16)
-    for a, b in zip(explain(model, passages, targets), dense, strict=True):
-        assert gap(a[0].gained, b[0].gained) <= 1e-5
+    monkeypatch.setattr(visibility, "DENSE_LENGTH", 4096 if kept else 4)
+    monkeypatch.setattr(banded, "WHOLE_LENGTH", {"cpu": 4})
+    monkeypatch.setattr(banded, "BLOCK_ROWS", {"cpu": 16})
+    blocks = explain(model, passages, targets, checkpoint=checkpoint)
+    for of_blocks, of_dense in zip(blocks, dense, strict=True):
+        for a, b in zip(of_blocks, of_dense, strict=True):
+            assert gap(a.gained, b.gained) <= 1e-5
 
 
 def test_every_method_is_what_its_source_says(model) -> None:  # type: ignore[no-untyped-def]

@@ -10,22 +10,15 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from medgemma_tasks.errors import ModelLoadFailed
+from medgemma_worker.relevancy.banded import banded_attention, whole_length
 from medgemma_worker.relevancy.visibility import Visibility, lazy_mask
 
 NAME = "medgemma_relevancy"
-
-DENSE_LENGTH = 4096
-"""Positions up to which a layer takes one dense mask (16 MB); beyond, blocks of rows."""
-
-BLOCK_ROWS = 1024
-"""Rows of queries in a block; each looks only at the columns that any of its rows can see."""
 
 
 class Capture(Protocol):
@@ -53,10 +46,12 @@ def _attention(
     relevancy_capture: Capture | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    if isinstance(attention_mask, Visibility) and attention_mask.length > DENSE_LENGTH:
+    if isinstance(attention_mask, Visibility) and attention_mask.length > whole_length(query):
         output = banded_attention(query, key, value, attention_mask, float(kwargs["scaling"]))
     else:
-        mask = attention_mask.dense() if isinstance(attention_mask, Visibility) else attention_mask
+        mask = attention_mask
+        if isinstance(attention_mask, Visibility):
+            mask = attention_mask.bias(query.dtype)
         output, _ = sdpa_attention_forward(module, query, key, value, mask, **kwargs)
     if relevancy_capture is not None:
         if not isinstance(attention_mask, Visibility):
@@ -72,32 +67,6 @@ def _attention(
             output=output,
         )
     return output, None
-
-
-def banded_attention(
-    query: Tensor, key: Tensor, value: Tensor, visibility: Visibility, scaling: float
-) -> Tensor:
-    """SDPA by blocks of rows, each over its own columns: (B, S, H, D), contiguous.
-
-    A layer with a window costs its band and not the square, and no S x S mask is ever made.
-    """
-    groups = query.shape[1] // key.shape[1]
-    parts = []
-    for first in range(0, visibility.length, BLOCK_ROWS):
-        last = min(first + BLOCK_ROWS, visibility.length)
-        spans = [visibility.span(first, last, b) for b in range(query.shape[0])]
-        left, right = min(a for a, _ in spans), max(b for _, b in spans)
-        k, v = key[:, :, left:right], value[:, :, left:right]
-        parts.append(
-            scaled_dot_product_attention(
-                query[:, :, first:last],
-                k.repeat_interleave(groups, dim=1) if groups > 1 else k,
-                v.repeat_interleave(groups, dim=1) if groups > 1 else v,
-                attn_mask=visibility.block(first, last, left, right),
-                scale=scaling,
-            )
-        )
-    return torch.cat(parts, dim=2).transpose(1, 2).contiguous()
 
 
 def install(model: nn.Module) -> None:

@@ -104,6 +104,7 @@ def explain(
     tracers: Tracers | None = None,
     gradients: bool = False,
     value: Value = "logit",
+    tell: Callable[[float], None] = lambda _: None,
 ) -> list[list[RelevancyRow]]:
     """Explain targets of passages: one forward pass, and one backward pass for each round of
     targets, a round taking one target of every passage.
@@ -120,6 +121,7 @@ def explain(
         tracers: fed beside the methods; their results stand in ``rows`` after those.
         gradients: keep the gradient at the image tokens, see ``RelevancyRow``.
         value: sum the targets' log-probabilities instead of their logits.
+        tell: called between rounds with the fraction of them that is done; it may raise.
 
     Raises NonFiniteRelevancy; InvalidRequest for a method that does not exist.
     """
@@ -145,6 +147,8 @@ def explain(
         found: list[list[RelevancyRow]] = [[] for _ in passages]
         rounds = max(len(of_passage) for of_passage in targets)
         for turn in range(rounds):
+            if turn:
+                tell(turn / rounds)
             working = []
             wanted = []
             for b, of_passage in enumerate(targets):

@@ -10,9 +10,12 @@ from torch import Tensor
 
 from medgemma_worker.relevancy.visibility import Sight
 
-BLOCK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}
-"""Elements (heads x rows x columns) of one block: 8 MB of float32 stays near a CPU's cache; a GPU
-wants larger products."""
+BLOCK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}
+"""Elements (heads x rows x columns) of one block at most: 4 MB stays near a CPU's cache."""
+
+BLOCK_ROWS = {"cpu": 64, "cuda": 1 << 16}
+"""Rows of a block at most: the fewer, the less of what a causal mask closes is computed. On a GPU
+the launches of many small products would cost more than that."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +62,25 @@ class Layer:
                 yield from self._block(row, row + 1)
             return
         heads, length, _ = self.q.shape
-        step = max(1, BLOCK_ELEMENTS.get(self.q.device.type, 1 << 24) // (heads * length))
-        for first in range(begin, end, step):
-            yield from self._block(first, min(first + step, end))
+        kind = self.q.device.type
+        step = BLOCK_ELEMENTS.get(kind, 1 << 24) // (heads * length)
+        step = max(1, min(step, BLOCK_ROWS.get(kind, 1 << 16)))
+        # On one grid in all layers, so that what a block sees is found out once.
+        for first in range(begin // step * step, end, step):
+            yield from self._block(first, min(first + step, length))
 
     def _block(self, first: int, last: int) -> Iterator[Block]:
-        left, right = self.visibility.span(first, last, self.batch)
-        if left == right:
+        seen = self.visibility.span(first, last)
+        if seen.left == seen.right:
             return
-        seen = self.visibility.block(first, last, left, right)[self.batch]
-        scores = grouped(self.q[:, first:last].float() * self.scaling, self.k[:, left:right])
-        # A finite floor: a row that sees nothing (padding) must not become NaN.
-        scores.masked_fill_(~seen, torch.finfo(scores.dtype).min)
-        yield Block(first, last, left, right, torch.softmax(scores, dim=-1))
+        scores = grouped(
+            self.q[:, first:last].float() * self.scaling, self.k[:, seen.left : seen.right]
+        )
+        for left, right, shut in seen.shut:
+            # A finite floor: a row that sees nothing (padding) must not become NaN.
+            columns = scores[:, :, left - seen.left : right - seen.left]
+            columns.masked_fill_(shut[self.batch], torch.finfo(scores.dtype).min)
+        yield Block(first, last, seen.left, seen.right, torch.softmax(scores, dim=-1))
 
     def weighted_attention(self, weights: Tensor) -> Tensor:
         """weights @ mean over heads of A: float32 (S,)."""
@@ -127,7 +136,8 @@ class Layer:
         """max(G * A, 0) of a block: float32 (H, rows, columns)."""
         g = gradient[block.first : block.last].transpose(0, 1).float()
         product = grouped(g, self.v[:, block.left : block.right])
-        return product.mul_(block.attention).clamp_(min=0)
+        # A is never negative, so max(G * A, 0) is max(G, 0) * A.
+        return product.clamp_(min=0).mul_(block.attention)
 
 
 def _add(out: Tensor, weights: Tensor, block: Block, values: Tensor) -> None:

@@ -82,7 +82,7 @@ class Tower:
                 q=seen.q.detach()[0],
                 k=seen.k.detach()[0],
                 v=seen.v.detach()[0],
-                visibility=Everything(start.shape[1], start.device),
+                visibility=Everything(start.shape[1]),
                 batch=0,
                 scaling=float(self.layers[index].self_attn.scale),
                 windowed=False,
