@@ -13,11 +13,12 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medgemma_tasks.errors import ArtifactDamaged, InternalError, NonFiniteRelevancy
+from medgemma_tasks.errors import ArtifactDamaged, FileUnreadable, InternalError, NonFiniteRelevancy
 from medgemma_tasks.explanation import OPTIONAL, ExplanationResult
 from medgemma_tasks.models import Areas, Consistency, Shares, Span
 
@@ -68,6 +69,21 @@ def unpack(data: bytes) -> tuple[ExplanationResult, ...]:
         return results
     except _DAMAGE as error:
         raise ArtifactDamaged("The arrays of a result cannot be read.") from error
+
+
+def save(results: Sequence[ExplanationResult], path: str | Path) -> None:
+    """Write ``pack`` to a file, under exactly this name."""
+    Path(path).write_bytes(pack(results))
+
+
+def load(path: str | Path) -> tuple[ExplanationResult, ...]:
+    """What ``save`` wrote, or a job's relevancy.npz. Raises FileUnreadable, ArtifactDamaged."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        # No path: its name may be a patient's.
+        raise FileUnreadable(f"The results cannot be read: {error.strerror}.") from None
+    return unpack(data)
 
 
 def _suffix(index: int) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,7 +17,6 @@ from PIL import Image
 
 from medgemma_tasks.colours import scale_to_unit
 from medgemma_tasks.errors import (
-    FileUnreadable,
     InternalError,
     InvalidRequest,
     NonFiniteRelevancy,
@@ -203,32 +201,6 @@ class ExplanationResult:
         if not 0 <= index < len(self.image_scores):
             raise InvalidRequest(f"There is no image {index} among {len(self.image_scores)}.")
         return np.asarray(self.image_scores[index])
-
-    def arrays(self) -> bytes:
-        """The bytes of a file that holds this result alone; see ``medgemma_tasks.arrays``."""
-        from medgemma_tasks.arrays import pack
-
-        return pack([self])
-
-    @classmethod
-    def from_arrays(cls, data: bytes) -> ExplanationResult:
-        """The result, or the first of several, in such a file. Raises `ArtifactDamaged`."""
-        from medgemma_tasks.arrays import unpack
-
-        return unpack(data)[0]
-
-    def save(self, path: str | Path) -> None:
-        """Write `arrays` to a file, under exactly this name."""
-        Path(path).write_bytes(self.arrays())
-
-    @classmethod
-    def load(cls, path: str | Path) -> ExplanationResult:
-        """Read what `save` wrote. Raises `FileUnreadable` or `ArtifactDamaged`."""
-        try:
-            data = Path(path).read_bytes()
-        except OSError as error:
-            raise FileUnreadable(f"The result {path} cannot be read: {error.strerror}.") from error
-        return cls.from_arrays(data)
 
 
 def display_range(image_scores: Floats) -> tuple[float, float]:

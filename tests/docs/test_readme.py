@@ -26,7 +26,11 @@ from medgemma_worker.phantom.images import make_phantom
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SNIPPETS = [
+    snippet
+    for page in PAGES
+    for snippet in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+]
 
 
 def lines(start: str) -> list[str]:
@@ -41,8 +45,11 @@ def lines(start: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files that the README speaks of: a film with a pneumothorax."""
+    """A folder with the files that the docs speak of: a film with a pneumothorax, an earlier one
+    without, and a report."""
     folder = tmp_path_factory.mktemp("readme")
+    make_phantom(920_000, kind=None).image.save(folder / "prior.png")
+    (folder / "report.txt").write_text("There is a pneumothorax in the left lower zone.\n")
     film = make_phantom(920_001, kind="pneumothorax").image
     film.save(folder / "cxr.png")
     meta = FileMetaDataset()
@@ -85,25 +92,45 @@ def worker(stack_settings: Settings, tmp_path: Path) -> Iterator[None]:
 
 def test_the_client_runs_as_the_readme_writes_it(worker: None, folder: Path) -> None:
     for command in lines("medgemma-explainer submit"):
-        done = subprocess.run(
-            [sys.executable, "-m", "medgemma_cli", *shlex.split(command)[1:]],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert "Explained  'pneumothorax'" in done.stdout
-        assert (folder / "out" / "report.html").exists()
-    snippet = next(s for s in SNIPPETS if "medgemma_client" in s)
-    subprocess.run([sys.executable, "-c", snippet], cwd=folder, check=True)
-    assert (folder / "overlay.png").exists()
+        done = run(command, folder)
+        assert "Explained  '" in done.stdout
+        if "-k pneumothorax" in command:
+            assert "Explained  'pneumothorax'" in done.stdout
+        assert ("-o out/" in command) == ("report.html" in done.stdout)
+    assert (folder / "out" / "report.html").exists()
+    for snippet in SNIPPETS:
+        if "medgemma_client" in snippet:
+            subprocess.run([sys.executable, "-c", snippet], cwd=folder, check=True)
+            (folder / "overlay.png").unlink()
 
 
-def test_the_explainer_runs_as_the_readme_writes_it(folder: Path) -> None:
-    snippet = next(s for s in SNIPPETS if "medgemma_worker" in s)
-    snippet = snippet.replace('keyword="nodule"', 'keyword="pneumothorax"')
-    subprocess.run([sys.executable, "-c", snippet], cwd=folder, check=True)
+def test_the_explainer_runs_as_the_docs_write_it(folder: Path) -> None:
+    ran = 0
+    for snippet in SNIPPETS:
+        if "medgemma_worker" in snippet:
+            here = snippet.replace('keyword="nodule"', 'keyword="pneumothorax"')
+            subprocess.run([sys.executable, "-c", here], cwd=folder, check=True)
+            ran += 1
+    assert ran == 2
+
+
+def test_layers_are_drawn_as_the_docs_write_it(folder: Path) -> None:
+    for command in lines("medgemma-explainer layers"):
+        run(command, folder)
+    assert (folder / "out" / "layers.png").exists()
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """One command line of the docs, which must succeed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "medgemma_cli", *shlex.split(command)[1:]],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 @pytest.mark.parametrize("command", sorted(set(lines("make "))))

@@ -21,24 +21,13 @@ from medgemma_tasks.errors import (
     TruncatedImage,
 )
 from medgemma_tasks.models import Stage
-from medgemma_worker import MedGemmaExplainer, load_medgemma
+from medgemma_worker import load_medgemma
 from medgemma_worker.phantom.images import make_phantom, overlaps_cell
 from medgemma_worker.pictures_in import prepared, read_picture
 from medgemma_worker.question import ask
 from medgemma_worker.relevancy.explain import embed, relevancy_row
 
 PROMPT = "Is there a finding?"
-
-
-@pytest.fixture(scope="module")
-def explainer() -> MedGemmaExplainer:
-    model, processor, _ = load_medgemma("phantom", device="cpu")
-    return MedGemmaExplainer(model, processor)
-
-
-@pytest.fixture(scope="module")
-def phantom():  # type: ignore[no-untyped-def]
-    return make_phantom(910_000, kind="consolidation")
 
 
 def test_a_keyword_of_several_tokens_is_explained_on_its_lesion(explainer, phantom) -> None:

@@ -27,23 +27,11 @@ from medgemma_tasks.models import (
     Target,
     TokenTarget,
 )
-from medgemma_worker import MedGemmaExplainer, load_medgemma
 from medgemma_worker.generation import generate
-from medgemma_worker.phantom.images import Phantom, make_phantom, overlaps_cell
+from medgemma_worker.phantom.images import make_phantom, overlaps_cell
 from medgemma_worker.question import ask
 
 PROMPT = "Is there a finding?"
-
-
-@pytest.fixture(scope="module")
-def explainer() -> MedGemmaExplainer:
-    model, processor, _ = load_medgemma("phantom", device="cpu")
-    return MedGemmaExplainer(model, processor)
-
-
-@pytest.fixture(scope="module")
-def phantom() -> Phantom:
-    return make_phantom(910_000, kind="consolidation")
 
 
 @pytest.fixture
