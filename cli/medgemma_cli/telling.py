@@ -19,8 +19,11 @@ def print_result(result: Result, out: Path | None) -> None:
     """What a job came to, its targets one by one, and where to look at it."""
     record = result.record
     print(f"Answer     {result.answer}")
-    for target in record.targets[:SHOWN]:
-        _print_target(target, several=len(record.targets) > 1)
+    if len(record.targets) == 1:
+        _print_target(record.targets[0])
+    else:
+        for target in record.targets[:SHOWN]:
+            _print_briefly(target)
     if len(record.targets) > SHOWN:
         print(f"           ... and {len(record.targets) - SHOWN} more targets")
     _print_consistency(record)
@@ -28,25 +31,40 @@ def print_result(result: Result, out: Path | None) -> None:
         print(f"Open       {out / 'report.html'}")
 
 
-def _print_target(target: TargetRecord, *, several: bool) -> None:
-    span, shares = target.span, target.shares
-    tokens = f"{len(span.tokens)} token{'s' if len(span.tokens) > 1 else ''}"
-    where = " of the prompt" if span.kind == "prompt" else ""
-    if several:
-        print(f"Explained  {span.text!r} ({tokens}{where}): images {shares.images:.1%}", end="")
-        print(f", prompt {shares.prompt:.1%}, earlier answer {shares.answer:.1%}")
-    else:
-        print(f"Explained  {span.text!r} ({tokens}{where})")
-        print(
-            f"Relevancy  images {shares.images:.1%}, prompt {shares.prompt:.1%}, "
-            f"earlier answer {shares.answer:.1%}, control tokens {shares.special:.1%}"
-        )
+def _print_target(target: TargetRecord) -> None:
+    """The only target of a job, at length."""
+    shares = target.shares
+    print(f"Explained  {_named(target)}")
+    print(
+        f"Relevancy  images {shares.images:.1%}, prompt {shares.prompt:.1%}, "
+        f"earlier answer {shares.answer:.1%}, control tokens {shares.special:.1%}"
+    )
     for number, shown in enumerate(target.maps[:SHOWN], start=1):
         which = f"image {number}: " if len(target.maps) > 1 else ""
         if shown.zones is not None:
             print(f"Where      {which}{in_words(shown.zones)}")
     if target.areas is not None:
         print(f"Areas      {_areas(target)}")
+
+
+def _print_briefly(target: TargetRecord) -> None:
+    """One of several targets: a line, with the zone that holds most of the image that has most."""
+    shares = target.shares
+    print(f"Explained  {_named(target)}: images {shares.images:.1%}", end="")
+    print(f", prompt {shares.prompt:.1%}, earlier answer {shares.answer:.1%}", end="")
+    number, most = max(enumerate(target.maps, start=1), key=lambda pair: pair[1].share)
+    if most.zones is not None:
+        which = f"image {number}, " if len(target.maps) > 1 else ""
+        print(f"; {which}{in_words(most.zones, most=1)}", end="")
+    print()
+    if target.areas is not None:
+        print(f"           {_areas(target)}")
+
+
+def _named(target: TargetRecord) -> str:
+    span = target.span
+    tokens = f"{len(span.tokens)} token{'s' if len(span.tokens) > 1 else ''}"
+    return f"{span.text!r} ({tokens}{' of the prompt' if span.kind == 'prompt' else ''})"
 
 
 def _areas(target: TargetRecord) -> str:
