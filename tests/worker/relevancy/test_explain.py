@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medgemma_tasks.errors import InvalidRequest
-from medgemma_worker.relevancy import banded, visibility
+from medgemma_worker.relevancy import banded, memory, visibility
 from medgemma_worker.relevancy.attention import install
 from medgemma_worker.relevancy.explain import Passage, embed, explain
 from medgemma_worker.relevancy.methods import METHODS
@@ -49,7 +49,9 @@ def test_a_batch_gives_what_each_gives_alone(model) -> None:  # type: ignore[no-
         assert (found[0].checked, found[0].misses) == (alone.checked, alone.misses)
 
 
-def test_many_targets_in_one_pass_give_what_each_gives_alone(model) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("room", [memory.KEPT_ATTENTION, 0], ids=["kept", "recomputed"])
+def test_many_targets_in_one_pass_give_what_each_gives_alone(model, monkeypatch, room) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(memory, "KEPT_ATTENTION", room)
     passage = passage_of(tiny_case(model, images=1))
     end = passage.token_ids.numel()
     targets = [(end - 6,), (end - 5, end - 4), (end - 1,), tuple(range(end - 6, end))]

@@ -17,7 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from medgemma_worker.relevancy import visibility as masks
 from medgemma_worker.relevancy.visibility import Visibility
 
-WHOLE_LENGTH = {"cpu": 384, "cuda": 4096}
+WHOLE_LENGTH = {"cpu": 384, "cuda": 2048}
 """Positions up to which a layer runs SDPA in one piece."""
 
 BLOCK_ROWS = {"cpu": 256, "cuda": 1024}

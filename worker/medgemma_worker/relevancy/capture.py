@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from medgemma_tasks.errors import NonFiniteRelevancy
-from medgemma_worker.relevancy.layer import Layer
+from medgemma_worker.relevancy.layer import Block, Layer
 from medgemma_worker.relevancy.methods.base import Method
 from medgemma_worker.relevancy.visibility import Visibility
 
@@ -23,10 +24,13 @@ class LayerCapture:
 
     Args:
         windowed: for each layer whether it has a window.
+        keep: keep each recomputed attention for the targets that follow.
     """
 
-    def __init__(self, windowed: Sequence[bool]) -> None:
+    def __init__(self, windowed: Sequence[bool], keep: bool = False) -> None:
         self._windowed = windowed
+        self._keep = keep
+        self._kept: dict[tuple[int, int], dict[tuple[int, int], Block]] = defaultdict(dict)
         self._methods: Sequence[Sequence[Method]] = ()
         self._finite: dict[int, Tensor] = {}
 
@@ -81,6 +85,7 @@ class LayerCapture:
                     batch=b,
                     scaling=scaling,
                     windowed=self._windowed[layer],
+                    kept=self._kept[layer, b] if self._keep else None,
                 )
                 for method in methods:
                     finite = finite & torch.isfinite(method.reach(here, gradient[b])).all()

@@ -14,6 +14,7 @@ from transformers import Gemma3ForConditionalGeneration
 from medgemma_tasks.errors import NonFiniteRelevancy
 from medgemma_worker.relevancy.capture import LayerCapture
 from medgemma_worker.relevancy.checkpointing import checkpointed
+from medgemma_worker.relevancy.memory import attention_fits
 from medgemma_worker.relevancy.methods import DEFAULT, METHODS, check_method
 from medgemma_worker.relevancy.methods.base import Method, Target
 
@@ -133,7 +134,9 @@ def explain(
     layers = model.model.language_model.layers
     config = model.config.text_config
     windowed = [kind == "sliding_attention" for kind in config.layer_types]
-    capture = LayerCapture(windowed)
+    rounds = max(len(of_passage) for of_passage in targets)
+    size = batch.start.shape[:2]
+    capture = LayerCapture(windowed, keep=rounds > 1 and attention_fits(config, *size))
     with torch.enable_grad(), checkpointed(layers, checkpoint):
         logits = model(
             inputs_embeds=batch.start,
@@ -145,7 +148,6 @@ def explain(
         ).logits
         scored = [batch.score(logits.detach(), b) for b in range(len(passages))]
         found: list[list[RelevancyRow]] = [[] for _ in passages]
-        rounds = max(len(of_passage) for of_passage in targets)
         for turn in range(rounds):
             if turn:
                 tell(turn / rounds)

@@ -37,7 +37,8 @@ class Layer:
     """What is needed to recompute the attention of one sequence in one layer.
 
     q: (H, S, D). k, v: (K, S, D), H a multiple of K. Any float dtype, no graph. ``windowed`` says
-    whether the layer is one with a window.
+    whether the layer is one with a window. ``kept`` holds blocks that were computed for another
+    target, by their rows, and takes more; None keeps none.
     """
 
     index: int
@@ -48,6 +49,7 @@ class Layer:
     batch: int
     scaling: float
     windowed: bool
+    kept: dict[tuple[int, int], Block] | None = None
 
     def blocks(self, weights: Tensor) -> Iterator[Block]:
         """The blocks of rows on which ``weights``, float32 (S,) or (m, S), has any weight."""
@@ -70,6 +72,9 @@ class Layer:
             yield from self._block(first, min(first + step, length))
 
     def _block(self, first: int, last: int) -> Iterator[Block]:
+        if self.kept is not None and (first, last) in self.kept:
+            yield self.kept[first, last]
+            return
         seen = self.visibility.span(first, last)
         if seen.left == seen.right:
             return
@@ -80,7 +85,10 @@ class Layer:
             # A finite floor: a row that sees nothing (padding) must not become NaN.
             columns = scores[:, :, left - seen.left : right - seen.left]
             columns.masked_fill_(shut[self.batch], torch.finfo(scores.dtype).min)
-        yield Block(first, last, seen.left, seen.right, torch.softmax(scores, dim=-1))
+        block = Block(first, last, seen.left, seen.right, torch.softmax(scores, dim=-1))
+        if self.kept is not None:
+            self.kept[first, last] = block
+        yield block
 
     def weighted_attention(self, weights: Tensor) -> Tensor:
         """weights @ mean over heads of A: float32 (S,)."""

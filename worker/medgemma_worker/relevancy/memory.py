@@ -16,6 +16,9 @@ from medgemma_worker.relevancy.visibility import DENSE_LENGTH
 SHARE = 0.5
 """Part of the free memory that a pass which keeps its activations may fill; beyond, recompute."""
 
+KEPT_ATTENTION = 1 << 28
+"""Bytes of attention that may be kept from one target to the next: some hundred positions."""
+
 CGROUP = Path("/sys/fs/cgroup")
 """Where a container finds its own limit (version 2)."""
 
@@ -46,6 +49,7 @@ def pass_bytes(
     ``batch`` passages of ``length`` positions. What is kept of the layers, or with checkpointing
     their inputs and twice what one of them keeps (it and its gradients); whole masks of the two
     types of layer, boolean and as SDPA adds them, where they are made; the blocks of attention.
+    Several targets may keep up to KEPT_ATTENTION beside it.
     """
     layers = int(config.num_hidden_layers)
     one = layer_bytes(config, length, dtype)
@@ -54,6 +58,12 @@ def pass_bytes(
     masks = 2 * length**2 * (1 + dtype.itemsize) if length <= DENSE_LENGTH else 0
     blocks = 3 * 4 * BLOCK_ELEMENTS.get(device.type, 1 << 24)
     return batch * (kept + masks) + blocks
+
+
+def attention_fits(config: Any, batch: int, length: int) -> bool:
+    """Whether the float32 attention of all layers may be kept, when there are several targets."""
+    heads = int(config.num_hidden_layers) * int(config.num_attention_heads)
+    return batch * heads * length**2 * 4 <= KEPT_ATTENTION
 
 
 def free_bytes(device: torch.device) -> int:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from transformers.masking_utils import sdpa_mask
 
-DENSE_LENGTH = 4096
-"""Positions up to which a mask is made whole (16 MB, and 64 MB in float32); beyond, never."""
+DENSE_LENGTH = 2048
+"""Positions up to which a mask is made whole (4 MB, and 16 MB in float32); beyond, never."""
 
 
 STRIP_ROWS = 512
