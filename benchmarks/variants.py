@@ -30,6 +30,7 @@ from medgemma_worker.truth.agreement import mass_over_area, peak
 from medgemma_worker.truth.bootstrap import Estimate, Paired
 from medgemma_worker.truth.frozen import freeze
 from medgemma_worker.truth.job import areas
+from medgemma_worker.truth.perturb import Fill
 from medgemma_worker.truth.questions import phantoms
 
 DEV_SEED, REPORT_SEED = 700_000, 800_000
@@ -52,6 +53,12 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=200, help="of each of the two sets")
     parser.add_argument("--dev-seed", type=int, default=DEV_SEED)
     parser.add_argument("--report-seed", type=int, default=REPORT_SEED)
+    parser.add_argument(
+        "--fill",
+        choices=["blur", "mean"],
+        default="blur",
+        help="what covers a cell as maps are scored; those that need a covered image take the blur",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument(
         "--keep",
@@ -60,14 +67,14 @@ def main() -> int:
     )
     options = parser.parse_args()
     with ProcessPoolExecutor(options.jobs) as pool:
-        development = measure(pool, options.count, options.dev_seed, options.keep)
+        development = measure(pool, options.count, options.dev_seed, options.fill, options.keep)
         print(f"development, {options.count} phantoms from seed {options.dev_seed}")
         print(table(development), flush=True)
         chosen = list(
             dict.fromkeys([choose(development, VARIANTS), choose(development, OF_THE_RULE)])
         )
         print(f"\nchosen there, by deletion area: {', '.join(chosen)}\n", flush=True)
-        reported = measure(pool, options.count, options.report_seed, options.keep)
+        reported = measure(pool, options.count, options.report_seed, options.fill, options.keep)
     print(f"report, {options.count} phantoms from seed {options.report_seed}")
     print(table(reported))
     for name in chosen:
@@ -76,14 +83,14 @@ def main() -> int:
 
 
 def measure(
-    pool: ProcessPoolExecutor, count: int, seed: int, keep: Path | None
+    pool: ProcessPoolExecutor, count: int, seed: int, fill: Fill, keep: Path | None
 ) -> list[dict[str, Scores]]:
     """The scores of every variant for each question whose target depends on the image."""
     if keep:
         keep.mkdir(parents=True, exist_ok=True)
     found = []
     began = time.perf_counter()
-    places = [(seed, i, keep) for i in range(count)]
+    places = [(seed, i, fill, keep) for i in range(count)]
     for i, one in enumerate(pool.map(kept_or_scored, places)):
         told = "kept" if one else "left out"
         seconds = time.perf_counter() - began
@@ -93,21 +100,21 @@ def measure(
     return found
 
 
-def kept_or_scored(place: tuple[int, int, Path | None]) -> dict[str, Scores] | None:
+def kept_or_scored(place: tuple[int, int, Fill, Path | None]) -> dict[str, Scores] | None:
     """``score``, looked up first among those kept: hours on a shared machine may be cut short."""
-    seed, i, folder = place
-    file = folder / f"{seed}-{i}.json" if folder else None
+    seed, i, fill, folder = place
+    file = folder / f"{fill}-{seed}-{i}.json" if folder else None
     if file and file.exists():
         told = json.loads(file.read_text())
         return told and {name: Scores(**one) for name, one in told.items()}
-    found = score(seed, i)
+    found = score(seed, i, fill)
     if file:
         told = found and {name: asdict(one) for name, one in found.items()}
         file.write_text(json.dumps(told, indent=1) + "\n")
     return found
 
 
-def score(seed: int, i: int) -> dict[str, Scores] | None:
+def score(seed: int, i: int, fill: Fill) -> dict[str, Scores] | None:
     """Of phantom ``i`` from a seed, by variant; None where no curve can be drawn."""
     model, processor = phantom_model()
     question = next(itertools.islice(phantoms(i + 1, seed), i, None))
@@ -126,6 +133,7 @@ def score(seed: int, i: int) -> dict[str, Scores] | None:
         frozen.passage.kinds[0],
         frozen.target,
         maps,
+        fill=fill,
     )
     if not scored.depends:
         return None

@@ -80,5 +80,8 @@ def test_the_search_for_a_variant_runs_on_one_phantom_of_each_set(tmp_path: Path
     )
     assert "chosen there, by deletion area" in done.stdout
     assert "less chefer, deletion area on the report phantoms" in done.stdout
-    assert {file.name for file in tmp_path.iterdir()} == {"700000-0.json", "800000-0.json"}
-    assert "normalised" in json.loads((tmp_path / "800000-0.json").read_text())
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "blur-700000-0.json",
+        "blur-800000-0.json",
+    }
+    assert "normalised" in json.loads((tmp_path / "blur-800000-0.json").read_text())
