@@ -53,7 +53,7 @@ def evaluate(
 ) -> None:
     """Insertion and deletion of pixels, sanity checks, and lesions that are known."""
     from medgemma_worker.loading import load_medgemma, revision_of
-    from medgemma_worker.relevancy.methods import METHODS
+    from medgemma_worker.relevancy.methods import NAMES
     from medgemma_worker.truth.evaluate import Setup
     from medgemma_worker.truth.evaluate import evaluate as run
     from medgemma_worker.truth.plot import draw
@@ -61,7 +61,7 @@ def evaluate(
     from medgemma_worker.truth.table import table
 
     # What can be wrong in the call is found before minutes are spent.
-    names = _methods(methods, list(METHODS))
+    names = _methods(methods, list(NAMES))
     lines = read_lines(questions) if questions else None
     if out.suffix.lower() == ".png":
         raise InvalidRequest("--out names the JSON; the plot beside it is the PNG.")

@@ -309,3 +309,18 @@ def test_what_cannot_fit_is_refused_before_it_begins(explainer, phantom, monkeyp
     with pytest.raises(OutOfMemory) as caught:
         explainer.explain(phantom.image, PROMPT)
     assert caught.value.details["needed"] > caught.value.details["free"] == 1000
+
+
+def test_integrated_gradients_can_be_asked_for_alone_together_and_on_patches(explainer) -> None:
+    films = [make_phantom(910_300 + i) for i in range(2)]
+    options = Options(method="token-integrated-gradients", resolution="patch")
+    questions = [ask(film.image, PROMPT, options=options) for film in films]
+    for film, (result,) in zip(films, explainer.run_many(questions), strict=True):
+        alone = explainer.explain(film.image, PROMPT, options=options)
+        scale = alone.image_scores.max()
+        assert np.abs(result.image_scores - alone.image_scores).max() <= 1e-4 * scale
+        assert result.image_scores.min() >= 0
+        assert result.shares.images == 1.0
+        assert not result.text_scores.any()
+        assert result.raw_image_relevancy.any()
+        assert result.patch_scores.sum() == pytest.approx(result.image_scores.sum(), rel=1e-4)

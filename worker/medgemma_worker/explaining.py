@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,12 +16,16 @@ from medgemma_tasks.models import Areas, Consistency, Span
 from medgemma_worker.conversation import Conversation, shares, texts_of
 from medgemma_worker.pictures_in import prepared
 from medgemma_worker.question import Question
-from medgemma_worker.relevancy.explain import RAW, Passage, RelevancyRow, embed, explain
+from medgemma_worker.relevancy.explain import RAW, Passage, RelevancyRow, embed
+from medgemma_worker.relevancy.integrated import explain_all
 from medgemma_worker.relevancy.memory import must_checkpoint
+from medgemma_worker.relevancy.methods import INTEGRATED
 from medgemma_worker.relevancy.patches import patch_maps
+from medgemma_worker.truth.covered import covered_tokens
 from medgemma_worker.truth.job import areas as score_maps
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
 
 METHOD_VERSION = "1"
@@ -49,6 +53,11 @@ def passage_of(model: Gemma3ForConditionalGeneration, sequence: Conversation) ->
     )
 
 
+def shown_images(question: Question) -> list[Image]:
+    """The images as the processor gets them."""
+    return [prepared(image, pad=question.options.pad_to_square) for image in question.images]
+
+
 def explain_answered(
     model: Gemma3ForConditionalGeneration,
     processor: Gemma3Processor,
@@ -63,10 +72,15 @@ def explain_answered(
     began = time.perf_counter()
     method = answered[0].question.options.method
     passages = [passage_of(model, a.sequence) for a in answered]
+    if method == INTEGRATED:
+        passages = [
+            replace(passage, covered=covered_tokens(model, processor, shown_images(a.question)))
+            for passage, a in zip(passages, answered, strict=True)
+        ]
     targets = [[span.token_positions for span in a.spans] for a in answered]
     longest = max(p[-1] for of_passage in targets for p in of_passage)
     fine = any(a.question.options.resolution == "patch" for a in answered)
-    rows = explain(
+    rows = explain_all(
         model,
         passages,
         targets,
@@ -145,7 +159,7 @@ def measure(
     scored = score_maps(
         model,
         processor,
-        [prepared(image, pad=question.options.pad_to_square) for image in question.images],
+        shown_images(question),
         sequence.ids,
         sequence.kinds[0],
         span.token_positions,

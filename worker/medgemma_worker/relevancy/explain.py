@@ -37,6 +37,8 @@ class Passage:
     embeddings: (1, T, hidden), images merged in. kinds: int64 (1, T), 1 on image tokens.
     token_ids: int64 (T,). images: first and one past the last position of each image's tokens.
     answer_first: where the greedy answer begins, to be scored again; None scores nothing.
+    covered: (n, tokens, hidden), the image tokens with the images covered, for the one method that
+    compares with them.
     """
 
     embeddings: Tensor
@@ -44,6 +46,7 @@ class Passage:
     token_ids: Tensor
     images: tuple[tuple[int, int], ...] = ()
     answer_first: int | None = None
+    covered: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from medgemma_tasks.errors import EmptyAnswer, InvalidRequest, KeywordNotInAnswer
 from medgemma_worker.phantom.images import lesion_cells, overlaps_cell
-from medgemma_worker.relevancy.explain import explain
+from medgemma_worker.relevancy.integrated import explain_all
 from medgemma_worker.truth.agreement import mass_over_area, peak, rank_correlation
 from medgemma_worker.truth.bootstrap import DRAWS
 from medgemma_worker.truth.frozen import Frozen, freeze
@@ -159,7 +159,7 @@ def draw_maps(setup: Setup, frozen: Frozen, index: int, *, swap: bool) -> tuple[
     Also how many answer tokens were not the most likely ones in that pass.
     """
     targets = [frozen.target, *([frozen.other] if swap and frozen.other else [])]
-    rows = explain(setup.model, [frozen.passage], [targets], methods=setup.methods)[0]
+    rows = explain_all(setup.model, [frozen.passage], [targets], methods=setup.methods)[0]
     found = [
         {name: _map(row, frozen) for name, row in of_target.rows.items()} for of_target in rows
     ]

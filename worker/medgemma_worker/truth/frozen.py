@@ -22,6 +22,7 @@ from medgemma_worker.conversation import Conversation, converse
 from medgemma_worker.pictures_in import prepared
 from medgemma_worker.relevancy.explain import Passage, embed
 from medgemma_worker.targets import find_target
+from medgemma_worker.truth.covered import covered_tokens
 from medgemma_worker.truth.questions import Question
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def freeze(
         sequence.ids,
         images=sequence.prompt.images,
         answer_first=sequence.prompt.length,
+        covered=covered_tokens(model, processor, [prepared(question.image, pad=True)]),
     )
     side = round(int(model.config.mm_tokens_per_image) ** 0.5)
     return Frozen(

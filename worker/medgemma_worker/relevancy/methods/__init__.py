@@ -32,8 +32,13 @@ METHODS: dict[str, Callable[[Target], Method]] = {
 
 DEFAULT = "chefer"
 
+INTEGRATED = "token-integrated-gradients"
+"""The one method that is not fed layer by layer: see ``relevancy/integrated.py``."""
+
+NAMES = (*METHODS, INTEGRATED)
+
 
 def check_method(name: str) -> None:
     """Raise InvalidRequest where there is no method of this name."""
-    if name not in METHODS:
-        raise InvalidRequest(f"There is no method {name!r}; there are {', '.join(METHODS)}.")
+    if name not in NAMES:
+        raise InvalidRequest(f"There is no method {name!r}; there are {', '.join(NAMES)}.")
