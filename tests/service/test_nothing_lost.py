@@ -57,3 +57,5 @@ def test_redis_loses_its_memory_and_every_job_commits_once(idle: Service, tmp_pa
             under = idle.ledger.store.keys(job_prefix("local", job.id))
             assert len(under) == 2 + len(record.artifacts)
         assert [worker.starts(job) for job in jobs] == [1] * len(jobs)
+        assert f"job {jobs[0].id}: was lost" not in worker.log
+        assert f"job {jobs[-1].id}: was lost" in worker.log
