@@ -48,7 +48,7 @@ def test_redis_loses_its_memory_and_every_job_commits_once(idle: Service, tmp_pa
     idle.ledger.publish_model(StubEngine().served)
     with WorkerProcess(tmp_path, **SHORT) as worker:
         # The first outlasts a sweep, and shows that what is in hand is not put back.
-        jobs = [idle.ask("sleep 9"), *(idle.ask(f"sleep 0.1 of {n}") for n in range(29))]
+        jobs = [idle.ask("sleep 15"), *(idle.ask(f"sleep 0.1 of {n}") for n in range(29))]
         idle.running(jobs[0])
         idle.redis.flushall()
         for job in jobs:
