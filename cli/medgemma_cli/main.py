@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from medgemma_cli import demo, evaluate, jobs, layers
+from medgemma_cli import reconcile as reconcile_command
 from medgemma_cli import worker as worker_command
 from medgemma_tasks.errors import InternalError, InvalidRequest, MedGemmaError
 
@@ -32,6 +33,7 @@ app.command("submit")(jobs.submit)
 app.command("status")(jobs.status)
 app.command("fetch")(jobs.fetch)
 app.command("cancel")(jobs.cancel)
+app.command("reconcile")(reconcile_command.reconcile)
 app.command("evaluate")(evaluate.evaluate)
 app.command("layers")(layers.layers)
 

@@ -84,6 +84,20 @@ def job_prefix(tenant: str, job_id: str) -> str:
     return f"{check_tenant(tenant)}/jobs/{check_job_id(job_id)}/"
 
 
+def jobs_prefix(tenant: str) -> str:
+    return f"{check_tenant(tenant)}/jobs/"
+
+
+def is_request(key: str) -> bool:
+    """Whether a key below a job's prefix is that of its request."""
+    return key.count("/") == 3 and key.endswith("/request.json")
+
+
+def is_result(key: str) -> bool:
+    """Whether a key below a job's prefix is that of its terminal mark."""
+    return key.count("/") == 3 and key.endswith("/result.json")
+
+
 def request_key(tenant: str, job_id: str) -> str:
     return job_prefix(tenant, job_id) + "request.json"
 

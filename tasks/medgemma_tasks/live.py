@@ -34,6 +34,9 @@ LOCK_PAUSE = 0.02
 """Seconds between two tries to get a lock."""
 
 _UNLOCK = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end"
+_EXTEND = """\
+if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('expire', KEYS[1], ARGV[2]) end
+return 0"""
 
 
 class LiveState:
@@ -124,6 +127,23 @@ class LiveState:
         with self._reached():
             return bool(self._redis.exists(self._key("queued", job_id), self._key("live", job_id)))
 
+    def known(self) -> set[str]:
+        """The ids of all jobs that are queued or in a worker's hands, of every tenant."""
+        from medgemma_tasks.in_hand import look
+
+        with self._reached():
+            return look(self._redis)
+
+    def claim(self, job_id: str, seconds: int) -> bool:
+        """Be the one who puts a job back onto the queue; False where another lately was."""
+        with self._reached():
+            return bool(self._redis.set(self._key("put-back", job_id), "1", nx=True, ex=seconds))
+
+    def unclaim(self, job_id: str) -> None:
+        """Let another put a job back: its message could not be published."""
+        with self._reached():
+            self._redis.delete(self._key("put-back", job_id))
+
     def forget(self, job_id: str) -> None:
         """Drop all that is known of a job: it ended, or it starts afresh."""
         names = ("live", "attempts", "cancel", "queued")
@@ -155,6 +175,12 @@ class LiveState:
         with self._reached():
             key = f"medgemma:lock:{name}"
             return bool(self._redis.set(key, token, nx=True, ex=seconds))
+
+    def extend(self, name: str, token: str, seconds: int) -> bool:
+        """Hold a lock for some seconds from now; False where it is no longer ours."""
+        with self._reached():
+            key = f"medgemma:lock:{name}"
+            return bool(self._redis.eval(_EXTEND, 1, key, token, seconds))
 
     def unlock(self, name: str, token: str) -> None:
         """Release a lock, if it is still ours."""
@@ -213,6 +239,7 @@ def connect(settings: Settings) -> Redis:
     return Redis.from_url(
         settings.broker_url.get_secret_value(),
         decode_responses=True,
+        encoding_errors="replace",  # whoever writes to Redis may put anything on a queue
         socket_connect_timeout=settings.connect_timeout,
         socket_timeout=settings.connect_timeout,
         # One more try mends a connection that the server dropped; timeouts are not tried again,

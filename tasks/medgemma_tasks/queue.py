@@ -23,6 +23,10 @@ TASK = "medgemma.explain"
 """Name of the one task. Workers drop unknown names, so a new name keeps this one for a release."""
 
 
+QUEUES = "medgemma.*"
+"""What matches the names of all queues, of whatever model, and of nothing else in Redis."""
+
+
 class Shard(Strict):
     """A message on the queue: ids of jobs of one model, which are answered together."""
 

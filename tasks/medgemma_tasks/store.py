@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,6 +39,14 @@ _MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
 _UNCONDITIONAL = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object in a listing: its key, and when it was last written by the server's clock."""
+
+    key: str
+    written_at: datetime
 
 
 class Store:
@@ -145,6 +155,20 @@ class Store:
         """All keys that begin so, in order."""
         return sorted(self._call(lambda: self._keys(prefix)))
 
+    def listing(self, prefix: str) -> Iterator[Entry]:
+        """All objects whose keys begin so, a page at a time; in order, where the server is AWS."""
+        for page in self._pages(prefix):
+            for item in page.get("Contents", []):
+                yield Entry(self._cut(item["Key"]), item["LastModified"])
+
+    def folders(self) -> list[str]:
+        """The first parts of all keys."""
+        return [
+            self._cut(folder["Prefix"]).removesuffix("/")
+            for page in self._pages("", Delimiter="/")
+            for folder in page.get("CommonPrefixes", [])
+        ]
+
     def delete(self, *keys: str) -> None:
         """Delete keys; one that is not there is no error."""
         for start in range(0, len(keys), DELETE_BATCH):
@@ -178,11 +202,23 @@ class Store:
         pages = self._quick.get_paginator("list_objects_v2").paginate(
             Bucket=self.settings.bucket, Prefix=self._full(prefix)
         )
-        cut = len(self.settings.prefix)
-        return [item["Key"][cut:] for page in pages for item in page.get("Contents", [])]
+        return [self._cut(item["Key"]) for page in pages for item in page.get("Contents", [])]
+
+    def _pages(self, prefix: str, **options: Any) -> Iterator[Any]:
+        asked = {"Bucket": self.settings.bucket, "Prefix": self._full(prefix), **options}
+        while True:
+            # A full page of a large bucket takes longer than a small record.
+            page: Any = self._call(lambda: self._bulk.list_objects_v2(**asked))
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            asked["ContinuationToken"] = page["NextContinuationToken"]
 
     def _full(self, key: str) -> str:
         return self.settings.prefix + key
+
+    def _cut(self, key: str) -> str:
+        return key[len(self.settings.prefix) :]
 
     def _call(self, action: Callable[[], T], passed: frozenset[str] = frozenset()) -> T:
         """Run a call; its failure becomes an error of ours, or _PassedError for a code that was

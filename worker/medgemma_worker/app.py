@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from medgemma_tasks.layout import model_slug
@@ -25,10 +26,11 @@ def make_worker_app(settings: Settings) -> Celery:
     from medgemma_worker import process, shutdown, task
     from medgemma_worker.intake import Intake
     from medgemma_worker.lease import Lease
+    from medgemma_worker.running import Running
 
     app, flags = make_app(settings), shutdown.Flags()
     task.register(app, flags)
-    app.steps["consumer"].update((Intake, Lease))
+    app.steps["consumer"].update((Intake, Lease, Running))
     shutdown.install(app, flags)
 
     def start(**_: Any) -> None:
@@ -42,23 +44,28 @@ def main(name: str | None = None) -> None:
     """Run a worker until it is told to stop. SIGTERM lets the running job go on for
     MEDGEMMA_SHUTDOWN_GRACE seconds, then gives it back to the queue.
 
-    ``name`` tells it from the others of this host; the supervisor gives that of its device.
+    ``name`` tells it from the others of this host; the supervisor gives that of its device, and
+    reconciles for all its workers. One that runs alone does so itself.
     """
+    from medgemma_worker.reconciler import beside_this_process
+
+    supervised = name is not None
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # read when celery is imported
     settings = load_settings()
     name = name or f"{model_slug(settings.model)}-{os.getpid()}"
     app = make_worker_app(settings)
-    app.worker_main(
-        [
-            "worker",
-            "--loglevel=INFO",
-            # No worker needs to know the others: mingling and gossip only delay the start.
-            "--without-mingle",
-            "--without-gossip",
-            "--without-heartbeat",
-            f"--hostname={name}@%h",
-        ]
-    )
+    with nullcontext() if supervised else beside_this_process():
+        app.worker_main(
+            [
+                "worker",
+                "--loglevel=INFO",
+                # No worker needs to know the others: mingling and gossip only delay the start.
+                "--without-mingle",
+                "--without-gossip",
+                "--without-heartbeat",
+                f"--hostname={name}@%h",
+            ]
+        )
 
 
 def __getattr__(name: str) -> Any:

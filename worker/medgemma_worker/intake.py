@@ -16,7 +16,8 @@ from typing import Any
 
 from celery import bootsteps
 
-from medgemma_tasks.queue import TASK, Shard
+from medgemma_tasks.in_hand import shard_of
+from medgemma_tasks.queue import TASK
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +61,8 @@ def rewritten(item: bytes, queue: str, soft: int, hard: int) -> bytes:
     message = json.loads(item)
     headers = message["headers"]
     task_id = _uuid(headers["id"])
-    (argument,), kwargs, _ = json.loads(base64.b64decode(message["body"]))
-    shard = Shard.model_validate(argument)
+    content = json.loads(base64.b64decode(message["body"]))
+    shard, (_, kwargs, _) = shard_of(content), content
     if kwargs or headers["task"] != TASK:
         raise ValueError
     others = soft * (len(shard.jobs) - 1)

@@ -19,6 +19,8 @@ from queue import Empty, SimpleQueue
 
 from medgemma_tasks.settings import Settings
 from medgemma_worker.devices import Device
+from medgemma_worker.reconciler import beside_this_thread
+from medgemma_worker.tied import tied_to_parent
 
 log = logging.getLogger(__name__)
 
@@ -33,27 +35,6 @@ GIVE_UP_AFTER = 3
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before a restart; each pause is twice the one before."""
-
-_TIE = """\
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the parent is gone")
-os.execvp(sys.argv[2], sys.argv[2:])
-"""
-
-
-def tied_to_parent(command: Sequence[str]) -> list[str]:
-    """The command, made to receive SIGTERM when the thread that starts it ends (Linux only).
-
-    PR_SET_PDEATHSIG (1) is set by a small Python that then becomes the command, under the same
-    pid. The obvious preexec_fn would run Python between fork and exec, which can deadlock in a
-    process with threads. Elsewhere than on Linux the command is returned as it is.
-    """
-    if sys.platform != "linux":
-        return list(command)
-    return [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), *command]
-
 
 WORKER_COMMAND = (sys.executable, "-m", "medgemma_worker.app", "{device}")
 """What runs on each device; ``{device}`` becomes its name."""
@@ -75,7 +56,7 @@ def launch(
     Returns 0 after an orderly stop, 1 when every device was given up or the workers were killed.
     """
     children = [_Child(device, settings, command, healthy_after, first_pause) for device in devices]
-    with _signals() as signals:
+    with _signals() as signals, beside_this_thread(settings):
         try:
             return _supervise(children, signals)
         finally:

@@ -15,6 +15,7 @@ from typing import Any
 from celery import Celery
 
 from medgemma_worker.lease import LONGEST_INTERVAL, renew
+from medgemma_worker.running import say
 
 POLL = 0.1
 """Seconds between two looks at whether the child has ended its shard."""
@@ -87,5 +88,6 @@ def wait_until_idle(flags: Flags, consumer: Any, grace: float) -> None:
         time.sleep(POLL)
         if time.monotonic() >= renewal:
             renew(consumer)
+            say(consumer)
             renewal += interval
     time.sleep(SETTLE)
