@@ -17,6 +17,9 @@ BLOCK_ROWS = {"cpu": 64, "cuda": 1 << 16}
 """Rows of a block at most: the fewer, the less of what a causal mask closes is computed. On a GPU
 the launches of many small products would cost more than that."""
 
+KEPT_ROWS = {"cpu": 160, "cuda": 1 << 16}
+"""The same where attention is kept for other targets: fewer, larger products are left then."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -66,7 +69,8 @@ class Layer:
         heads, length, _ = self.q.shape
         kind = self.q.device.type
         step = BLOCK_ELEMENTS.get(kind, 1 << 24) // (heads * length)
-        step = max(1, min(step, BLOCK_ROWS.get(kind, 1 << 16)))
+        rows = KEPT_ROWS if self.kept is not None else BLOCK_ROWS
+        step = max(1, min(step, rows.get(kind, 1 << 16)))
         # On one grid in all layers, so that what a block sees is found out once.
         for first in range(begin // step * step, end, step):
             yield from self._block(first, min(first + step, length))
