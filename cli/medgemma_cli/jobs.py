@@ -97,6 +97,10 @@ def submit(
     top_of_image: Annotated[
         TopOfImage | None, typer.Option(help="Which end of the patient their top edge shows.")
     ] = None,
+    expires: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="The deadline: past it the job is not run."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Run again, even if it is known.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the result.")] = True,
     timeout: Timeout = 600.0,
@@ -126,6 +130,7 @@ def submit(
         pad_to_square=pad,
         left_of_image=left_of_image,
         top_of_image=top_of_image,
+        expires=expires,
         force=force,
     )
     if not wait:

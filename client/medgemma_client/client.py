@@ -10,7 +10,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from medgemma_client.job import Job
-from medgemma_client.question import Wanted, check_given, make_options, make_targets
+from medgemma_client.question import (
+    Wanted,
+    check_given,
+    make_deadline,
+    make_options,
+    make_targets,
+)
 from medgemma_tasks.asking import Prompt, make_messages
 from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest, JobNotFound, ModelNotServed
 from medgemma_tasks.identity import job_id as identify
@@ -75,6 +81,7 @@ class Client:
         left_of_image: str | None = None,
         top_of_image: str | None = None,
         model: str | None = None,
+        expires: float | datetime | None = None,
         force: bool = False,
     ) -> Job:
         """Ask a question about one or more images; the job that answers it.
@@ -99,6 +106,10 @@ class Client:
         knows of it (it lost its memory, or 15 minutes passed without a worker telling of it).
         ``force`` makes it another job.
 
+        ``expires`` is the deadline, in seconds from now or as a moment with its time zone: a job
+        that has not finished by then fails with JobExpired. Of several who ask the same the latest
+        deadline counts.
+
         Nothing is written unless all of it can be used. Raises InputError and its kin for an
         image, RequestError and its kin for the question, ModelNotServed.
         """
@@ -121,6 +132,7 @@ class Client:
                 whole_word=whole_word,
             )
         )
+        expires_at = make_deadline(expires)
         served = self._served(model or self.settings.model)
         options = make_options(
             len(sources),
@@ -160,6 +172,7 @@ class Client:
             options=options,
             nonce=nonce,
             submitted_at=datetime.now(UTC),
+            expires_at=expires_at,
         )
         self._put(request, pictures)
         return self._job(job_id)
@@ -186,6 +199,7 @@ class Client:
             return
         self._live.ping()  # before anything is written that nobody could be told of
         if mark is None and self._ledger.has_request(job_id):
+            self._ledger.move_deadline(job_id, request.expires_at)
             if self._live.under_way(job_id):
                 return
         else:

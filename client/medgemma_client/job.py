@@ -6,11 +6,14 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from medgemma_client.result import Result
 from medgemma_tasks.errors import (
     BrokerUnreachable,
+    JobCancelled,
+    JobError,
+    JobExpired,
     JobNotFinished,
     JobNotFound,
     MedGemmaError,
@@ -29,6 +32,9 @@ waiter sooner; without Redis these are what it has."""
 
 BACK_OFF = 1.3
 """By how much each pause is longer than the one before."""
+
+LEEWAY = timedelta(seconds=2)
+"""After a deadline, for a worker to say so itself. Then the one who waits ends the job."""
 
 REDIS_PAUSE = 5.0
 """Seconds for which Redis is not asked again after it could not be reached."""
@@ -98,24 +104,14 @@ class Job:
         """Cancel the job, for all of its tenant who asked the same; False where it had ended.
 
         The mark is written here and now, so a job that no worker has taken is cancelled too. One
-        that runs stops at its next step. Raises JobNotFound, BrokerUnreachable.
+        that runs stops at its next step, and within 5 s in any case. Raises JobNotFound,
+        BrokerUnreachable.
         """
         status = self.status()
         if status.state.terminal:
             return False
-        request = self._ledger.request(self.id)
         self._live.cancel(self.id)
-        won = self._ledger.commit(
-            ExplanationRecord(
-                job_id=self.id,
-                tenant=self._ledger.tenant,
-                state=State.CANCELLED,
-                attempt=status.attempt,
-                error=ErrorRecord(code="job_cancelled", message=f"Job {self.id} was cancelled."),
-                submitted_at=datetime.now(UTC) if request is None else request.submitted_at,
-                finished_at=datetime.now(UTC),
-            )
-        )
+        won = self._end(JobCancelled(f"Job {self.id} was cancelled."), status.attempt)
         self._live.announce(self.id)
         if won:
             return True
@@ -123,14 +119,43 @@ class Job:
         record = self._ledger.record(self.id)
         return record is not None and record.state is State.CANCELLED
 
+    def _end(self, error: JobError, attempt: int) -> bool:
+        """Write the mark ourselves; False where another was first."""
+        request = self._ledger.request(self.id)
+        now = datetime.now(UTC)
+        cancelled = isinstance(error, JobCancelled)
+        return self._ledger.commit(
+            ExplanationRecord(
+                job_id=self.id,
+                tenant=self._ledger.tenant,
+                state=State.CANCELLED if cancelled else State.FAILED,
+                attempt=attempt,
+                error=ErrorRecord(code=error.code, message=error.message),
+                submitted_at=now if request is None else request.submitted_at,
+                finished_at=now,
+            )
+        )
+
+    def _deadline(self) -> datetime | None:
+        """Until when workers have time for the job. It may be moved."""
+        request = self._ledger.request(self.id)
+        expires_at = None if request is None else request.expires_at
+        return None if expires_at is None else expires_at + LEEWAY
+
     def _wait(
         self, deadline: float | None, watch: Watcher, bell: Bell | None, pause: float
     ) -> ExplanationRecord:
+        expires_at = self._deadline()
         while True:
             record = self._ledger.record(self.id)
-            watch(self._status(record))
+            watch(status := self._status(record))
             if record is not None:
                 return record
+            if expires_at is not None and datetime.now(UTC) > expires_at:
+                if expires_at == (expires_at := self._deadline()):
+                    ended = JobExpired(f"The deadline of job {self.id} passed; no worker had time.")
+                    self._end(ended, status.attempt)
+                continue
             left = pause if deadline is None else min(pause, deadline - time.monotonic())
             if left <= 0:
                 raise WaitTimeout(

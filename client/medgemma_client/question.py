@@ -7,6 +7,7 @@ import operator
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, SupportsIndex, get_args
 
 from medgemma_tasks.errors import EmptyAnswer, InvalidRequest, SequenceTooLong, TokenOutOfRange
@@ -163,3 +164,24 @@ def _whole(what: str, number: object) -> int:
         with suppress(TypeError):  # an array has an index only where it is one number
             return operator.index(number)
     raise InvalidRequest(f"{what} must be a whole number, not {_kind(number)}.")
+
+
+def make_deadline(expires: float | datetime | None) -> datetime | None:
+    """The moment of a deadline: seconds from now, or itself. Raises InvalidRequest."""
+    if expires is None:
+        return None
+    now = datetime.now(UTC)
+    if isinstance(expires, datetime):
+        if expires.tzinfo is None:
+            raise InvalidRequest("The deadline has no time zone; use datetime.now(UTC) and add.")
+        moment = expires
+    else:
+        try:
+            moment = now + timedelta(seconds=expires)
+        except (OverflowError, ValueError, TypeError):
+            raise InvalidRequest(
+                "The deadline is neither a moment nor a number of seconds."
+            ) from None
+    if moment <= now:
+        raise InvalidRequest("The deadline has passed already; give one that is to come.")
+    return moment

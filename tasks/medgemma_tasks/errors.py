@@ -191,8 +191,17 @@ class JobTimeLimit(JobError):
     code = "time_limit"
 
 
+class JobExpired(JobError):
+    """The deadline that its caller set passed before it had finished."""
+
+    code = "job_expired"
+
+
 class WorkerLost(JobError):
-    """Every attempt ended with the death of the process that ran it."""
+    """Every attempt ended with the death of the process that ran it.
+
+    Details: ``attempts``, ``deaths`` (what was known of each, as ``models.Death``).
+    """
 
     code = "worker_lost"
 

@@ -13,6 +13,7 @@ Every part of a key is matched against its alphabet first, so no id can walk out
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from pydantic import StringConstraints, TypeAdapter, ValidationError
@@ -24,8 +25,9 @@ _tenant: TypeAdapter[str] = TypeAdapter(Tenant)
 _job: TypeAdapter[str] = TypeAdapter(JobId)
 _sha256: TypeAdapter[str] = TypeAdapter(Sha256)
 _model: TypeAdapter[str] = TypeAdapter(ModelName)
+_ATTEMPT = re.compile("[0-9]+-[0-9a-f]+")
 _attempt: TypeAdapter[str] = TypeAdapter(
-    Annotated[str, StringConstraints(pattern=r"^[0-9]+-[0-9a-f]+$")]
+    Annotated[str, StringConstraints(pattern=rf"^{_ATTEMPT.pattern}$")]
 )
 _file: TypeAdapter[str] = TypeAdapter(
     Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{0,63}$")]
@@ -96,6 +98,12 @@ def is_request(key: str) -> bool:
 def is_result(key: str) -> bool:
     """Whether a key below a job's prefix is that of its terminal mark."""
     return key.count("/") == 3 and key.endswith("/result.json")
+
+
+def is_artifact(key: str) -> bool:
+    """Whether a key below a job's prefix lies in the folder of an attempt."""
+    parts = key.split("/")
+    return len(parts) == 5 and _ATTEMPT.fullmatch(parts[3]) is not None
 
 
 def request_key(tenant: str, job_id: str) -> str:

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
+from datetime import datetime
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, Field
@@ -102,6 +103,14 @@ class Ledger:
         """Whether this job was ever submitted."""
         return self.store.exists(layout.request_key(self.tenant, job_id))
 
+    def move_deadline(self, job_id: str, expires_at: datetime | None) -> None:
+        """Give a submitted job this deadline, or none, where that is later than its own."""
+        request = self.request(job_id)
+        if request is None or request.expires_at is None:
+            return
+        if expires_at is None or expires_at > request.expires_at:
+            self.put_request(request.model_copy(update={"expires_at": expires_at}))
+
     # --- results -------------------------------------------------------------------------------
 
     def record(self, job_id: str) -> ExplanationRecord | None:
@@ -149,6 +158,22 @@ class Ledger:
         """Delete the artifacts of an attempt that lost."""
         prefix = layout.job_prefix(self.tenant, job_id)
         self.store.delete(*(prefix + artifact.key for artifact in artifacts))
+
+    def discard_others(self, job_id: str, artifacts: Iterable[Artifact]) -> int:
+        """Delete what all attempts stored, but for these artifacts; how many objects went.
+
+        Only once the job has its mark: until then a worker that stands still may come back, and
+        commit what it stored.
+        """
+        prefix = layout.job_prefix(self.tenant, job_id)
+        named = {prefix + artifact.key for artifact in artifacts}
+        others = [
+            entry.key
+            for entry in self.store.listing(prefix)
+            if layout.is_artifact(entry.key) and entry.key not in named
+        ]
+        self.store.delete(*others)
+        return len(others)
 
     def commit(self, record: ExplanationRecord) -> bool:
         """Write THE terminal mark; False where another writer was first."""

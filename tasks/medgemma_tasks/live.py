@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from medgemma_tasks.errors import BrokerUnreachable
 from medgemma_tasks.layout import check_job_id, check_tenant
-from medgemma_tasks.models import Live
+from medgemma_tasks.models import Death, Live
 from medgemma_tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -100,6 +100,27 @@ class LiveState:
             pipe.expire(key, self.settings.live_ttl)
             pipe.execute()
 
+    def attempts(self, job_id: str) -> int:
+        """How often a job was started and did not end, as far as Redis knows."""
+        with self._reached():
+            return int(self._redis.get(self._key("attempts", job_id)) or 0)
+
+    def note_death(self, job_id: str, death: Death) -> None:
+        """Keep what was known when a process died over a job."""
+        key = self._key("deaths", job_id)
+        with self._reached():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.hset(key, str(death.attempt), death.model_dump_json())
+            pipe.expire(key, self.settings.live_ttl)
+            pipe.execute()
+
+    def deaths(self, job_id: str) -> list[Death]:
+        """What is known of the deaths over a job, in order; nothing of some."""
+        with self._reached():
+            found = self._redis.hgetall(self._key("deaths", job_id))
+        deaths = [_death(str(text)) for text in found.values()]
+        return sorted((death for death in deaths if death), key=lambda death: death.attempt)
+
     # --- cancelling ----------------------------------------------------------------------------
 
     def cancel(self, job_id: str) -> None:
@@ -146,7 +167,7 @@ class LiveState:
 
     def forget(self, job_id: str) -> None:
         """Drop all that is known of a job: it ended, or it starts afresh."""
-        names = ("live", "attempts", "cancel", "queued")
+        names = ("live", "attempts", "deaths", "cancel", "queued")
         with self._reached():
             self._redis.delete(*(self._key(name, job_id) for name in names))
 
@@ -227,6 +248,13 @@ class Bell:
                 if self._pubsub.get_message(timeout=left) is not None:
                     return True
         return False
+
+
+def _death(text: str) -> Death | None:
+    try:
+        return Death.model_validate_json(text)
+    except ValidationError:
+        return None  # of another version
 
 
 def connect(settings: Settings) -> Redis:

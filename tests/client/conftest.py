@@ -13,6 +13,7 @@ from medgemma_client.job import Job
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.settings import Settings
+from medgemma_worker.board import Board
 from medgemma_worker.job import JobRunner
 from tests.parts import boto_session, ledger, live, redis_fake, settings, store
 from tests.stub_engine import StubEngine
@@ -52,4 +53,4 @@ def client(
 @pytest.fixture
 def run(ledger: Ledger, live: LiveState, settings: Settings) -> Callable[[Job], None]:
     """What a worker does with a job."""
-    return lambda job: JobRunner(StubEngine(), ledger, live, settings).run(job.id)
+    return lambda job: JobRunner(StubEngine(), ledger, live, settings, Board()).run(job.id)

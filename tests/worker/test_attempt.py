@@ -21,4 +21,4 @@ def test_one_start_too_many_is_a_lost_worker(live: LiveState) -> None:
     start_attempt(live, JOB, 1)
     with pytest.raises(WorkerLost) as caught:
         start_attempt(live, JOB, 1)
-    assert caught.value.details == {"attempts": 1}
+    assert caught.value.details == {"attempts": 1, "deaths": []}

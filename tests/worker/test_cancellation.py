@@ -6,7 +6,12 @@ from medgemma_tasks.errors import BrokerUnreachable, JobCancelled
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Live, Stage
 from medgemma_worker.cancellation import Progress
-from tests.parts import JOB
+from medgemma_worker.run import Run
+from tests.parts import request_for
+
+REQUEST = request_for()
+JOB = REQUEST.job_id
+RUN: Run = Run(REQUEST, None)  # type: ignore[arg-type]
 
 
 class CountingLive:
@@ -24,7 +29,7 @@ class CountingLive:
 
 
 def progress(live: CountingLive) -> Progress:
-    return Progress(live, JOB, 1)  # type: ignore[arg-type]
+    return Progress(live, RUN)  # type: ignore[arg-type]
 
 
 def test_every_change_of_stage_is_reported_but_not_every_step() -> None:
@@ -38,7 +43,7 @@ def test_every_change_of_stage_is_reported_but_not_every_step() -> None:
 
 
 def test_a_cancelled_job_stops_at_its_next_report(live: LiveState) -> None:
-    report = Progress(live, JOB, 1)
+    report = Progress(live, RUN)
     report(Stage.GENERATING, 0.0)
     live.cancel(JOB)
     with pytest.raises(JobCancelled):

@@ -15,8 +15,8 @@ from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import State
 from medgemma_worker import commit as module
-from medgemma_worker.attempt import Attempt
 from medgemma_worker.commit import Committer, patiently
+from medgemma_worker.run import Attempt
 from medgemma_worker.timing import Stopwatch
 from tests.parts import NOW, picture, request_for
 from tests.stub_engine import ANSWER, StubEngine, explain
@@ -73,7 +73,7 @@ def test_a_loser_leaves_the_winners_result_and_nothing_else(
 
 def test_a_failure_keeps_the_answer_that_it_carries(committer: Committer, ledger: Ledger) -> None:
     error = KeywordNotInAnswer("No.", keyword="x", answer=ANSWER)
-    committer.failure(error, State.FAILED, 1, Stopwatch())
+    committer.failure(error, 1, Stopwatch())
     record = ledger.record(JOB)
     assert record is not None
     assert record.error is not None

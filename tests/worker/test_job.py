@@ -11,6 +11,7 @@ from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import ExplanationRecord, ExplanationRequest, State
 from medgemma_tasks.settings import Settings
+from medgemma_worker.board import Board
 from medgemma_worker.commit import patiently
 from medgemma_worker.job import JobRunner
 from tests.parts import JOB, picture, record_of, request_for
@@ -21,7 +22,7 @@ Run = Callable[..., ExplanationRecord]
 
 @pytest.fixture
 def runner(ledger: Ledger, live: LiveState, settings: Settings) -> JobRunner:
-    return JobRunner(StubEngine(), ledger, live, settings)
+    return JobRunner(StubEngine(), ledger, live, settings, Board())
 
 
 def submitted(ledger: Ledger, request: ExplanationRequest, *, image: bool = True) -> str:

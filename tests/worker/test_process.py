@@ -10,8 +10,8 @@ from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.models import ServedModel
 from medgemma_tasks.settings import Settings
 from medgemma_tasks.store import Store
+from medgemma_worker.board import Board
 from medgemma_worker.process import Process
-from medgemma_worker.shutdown import Flags
 from tests.stub_engine import StubEngine
 
 
@@ -20,7 +20,7 @@ def test_what_is_served_is_published_once(
 ) -> None:
     published: list[ServedModel] = []
     monkeypatch.setattr(Ledger, "publish_model", lambda self, served: published.append(served))
-    process = Process(settings, StubEngine())
+    process = Process(settings, StubEngine(), Board())
     process.publish_model()
     process.publish_model()
     assert published == [StubEngine().served]
@@ -37,7 +37,7 @@ def test_publishing_is_tried_again_when_the_store_was_away(
             raise StoreUnreachable("away")
 
     monkeypatch.setattr(Ledger, "publish_model", failing)
-    process = Process(settings, StubEngine())
+    process = Process(settings, StubEngine(), Board())
     for _ in range(3):
         process.publish_model()
     assert len(tries) == 2
@@ -54,10 +54,10 @@ def test_the_parent_of_a_worker_imports_no_torch() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
-def test_flags_are_down_at_first_and_after_the_work() -> None:
-    flags = Flags()
-    assert not flags.busy
-    with flags.working():
-        assert flags.busy
-    assert not flags.busy
-    assert not flags.failed
+def test_board_are_down_at_first_and_after_the_work() -> None:
+    board = Board()
+    assert not board.busy
+    with board.working():
+        assert board.busy
+    assert not board.busy
+    assert not board.failed

@@ -5,15 +5,16 @@ from typing import Any
 
 import pytest
 
-from medgemma_worker.shutdown import Flags, install
+from medgemma_worker.board import Board
+from medgemma_worker.shutdown import LOAD_FAILED, install
 
 
 @pytest.mark.parametrize(
     ("exitcode", "failed", "raised"),
-    [(None, False, False), (0, False, False), (1, False, True), (None, True, True)],
+    [(None, False, 0), (0, False, 0), (1, False, 1), (None, True, LOAD_FAILED)],
 )
 def test_a_worker_that_crashed_or_could_not_load_says_so_with_its_status(
-    exitcode: int | None, failed: bool, raised: bool
+    exitcode: int | None, failed: bool, raised: int
 ) -> None:
     """Celery drops both, and a supervisor would read an orderly end."""
 
@@ -22,14 +23,14 @@ def test_a_worker_that_crashed_or_could_not_load_says_so_with_its_status(
             self.exitcode = exitcode
 
     app: Any = SimpleNamespace(Worker=Worker)
-    flags = Flags()
-    install(app, flags)
+    board = Board()
+    install(app, board)
     if failed:
-        flags.fail()
+        board.fail()
     worker = app.Worker()
     if raised:
         with pytest.raises(SystemExit) as caught:
             worker.start()
-        assert caught.value.code == 1
+        assert caught.value.code == raised
     else:
         worker.start()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 
-from medgemma_tasks.errors import StoreRefused, StoreUnreachable
+from medgemma_tasks.errors import BrokerUnreachable, StoreRefused, StoreUnreachable
 from medgemma_tasks.queue import Shard
 from medgemma_worker import process, task
 from tests.parts import JOB, OTHER_JOB
@@ -15,6 +15,14 @@ class Runner:
     def __init__(self, trouble: dict[str, Exception]) -> None:
         self.trouble = trouble
         self.ran: list[str] = []
+        self.dead: set[str] = set()
+        self.done: set[str] = set()
+
+    def died(self, job_id: str) -> bool:
+        return job_id in self.dead
+
+    def finished(self, job_id: str) -> bool:
+        return job_id in self.done
 
     def run(self, job_id: str) -> None:
         self.ran.append(job_id)
@@ -41,6 +49,12 @@ def runner(monkeypatch: pytest.MonkeyPatch, trouble: dict[str, Exception]) -> Ru
     return runner
 
 
+@pytest.fixture
+def back() -> list[str]:
+    """What was put back on the queue, each as a message of its own."""
+    return []
+
+
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
@@ -48,9 +62,10 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return found
 
 
-def test_all_jobs_of_a_shard_run(runner: Runner) -> None:
-    task.run_shard(Shard.model_validate(MESSAGE))
+def test_all_jobs_of_a_shard_run(runner: Runner, back: list[str]) -> None:
+    task.run_shard(Shard.model_validate(MESSAGE), back.append)
     assert runner.ran == [JOB, OTHER_JOB]
+    assert not back
 
 
 @pytest.mark.parametrize(
@@ -65,20 +80,24 @@ def test_a_job_that_must_come_again_brings_its_message_back_after_a_pause(
     runner: Runner,
     trouble: dict[str, Exception],
     pauses: list[float],
+    back: list[str],
     error: Exception,
     pause: float,
 ) -> None:
     """Its shard-mates run all the same."""
     trouble[JOB] = error
     with pytest.raises(Reject) as caught:
-        task.run_shard(Shard.model_validate(MESSAGE))
+        task.run_shard(Shard.model_validate(MESSAGE), back.append)
     assert caught.value.requeue
     assert runner.ran == [JOB, OTHER_JOB]
     assert pauses == [pause]
 
 
 def test_a_limit_that_ends_the_pause_loses_no_job(
-    runner: Runner, trouble: dict[str, Exception], monkeypatch: pytest.MonkeyPatch
+    runner: Runner,
+    trouble: dict[str, Exception],
+    back: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def ended(seconds: float) -> None:
         raise SoftTimeLimitExceeded
@@ -86,4 +105,32 @@ def test_a_limit_that_ends_the_pause_loses_no_job(
     monkeypatch.setattr(task.time, "sleep", ended)
     trouble[JOB] = StoreUnreachable("away")
     with pytest.raises(Reject):
-        task.run_shard(Shard.model_validate(MESSAGE))
+        task.run_shard(Shard.model_validate(MESSAGE), back.append)
+
+
+def test_a_shard_over_which_a_process_died_comes_apart(runner: Runner, back: list[str]) -> None:
+    """What has ended stays ended; nothing runs here and now."""
+    runner.dead, runner.done = {OTHER_JOB}, {JOB}
+    task.run_shard(Shard.model_validate(MESSAGE), back.append)
+    assert back == [OTHER_JOB]
+    assert not runner.ran
+
+
+def test_a_single_job_over_which_a_process_died_runs_again(runner: Runner, back: list[str]) -> None:
+    runner.dead = {JOB}
+    task.run_shard(Shard.model_validate({**MESSAGE, "jobs": [JOB]}), back.append)
+    assert runner.ran == [JOB]
+    assert not back
+
+
+def test_a_shard_that_cannot_be_taken_apart_comes_again_whole(
+    runner: Runner, pauses: list[float]
+) -> None:
+    runner.dead = {JOB}
+
+    def away(job_id: str) -> None:
+        raise BrokerUnreachable("away")
+
+    with pytest.raises(Reject):
+        task.run_shard(Shard.model_validate(MESSAGE), away)
+    assert not runner.ran

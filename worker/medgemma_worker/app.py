@@ -22,19 +22,24 @@ def make_worker_app(settings: Settings) -> Celery:
     """The app of a worker: the queues' settings, the task, and what its child does at its start."""
     from celery.signals import worker_process_init
 
+    from medgemma_tasks.live import LiveState
     from medgemma_tasks.queue import make_app
     from medgemma_worker import process, shutdown, task
+    from medgemma_worker.board import Board
     from medgemma_worker.intake import Intake
     from medgemma_worker.lease import Lease
     from medgemma_worker.running import Running
+    from medgemma_worker.watch import Watch
 
-    app, flags = make_app(settings), shutdown.Flags()
-    task.register(app, flags)
-    app.steps["consumer"].update((Intake, Lease, Running))
-    shutdown.install(app, flags)
+    app, board = make_app(settings), Board()
+    # What the parent's steps and requests work with.
+    app.board, app.live = board, LiveState(settings)  # type: ignore[attr-defined]
+    task.register(app, settings, board)
+    app.steps["consumer"].update((Intake, Lease, Running, Watch))
+    shutdown.install(app, board)
 
     def start(**_: Any) -> None:
-        process.start(settings, flags)
+        process.start(settings, board)
 
     worker_process_init.connect(start, weak=False, dispatch_uid="medgemma")
     return app

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
-from dataclasses import dataclass
 
-from medgemma_tasks.errors import WorkerLost
+from medgemma_tasks.errors import BrokerUnreachable, WorkerLost
 from medgemma_tasks.live import LiveState
+from medgemma_worker.board import InHand
+from medgemma_worker.commit import TROUBLE
+from medgemma_worker.engine import Explained
+from medgemma_worker.run import Attempt, Run, Step
+
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """One start of a job. ``name`` is the folder of its artifacts, and no other attempt's."""
+def counted(run: Run, step: Step) -> Explained:
+    """A wrapper: the start is counted, and shown on the board so that a death is known of.
 
-    number: int
-    name: str
+    It is uncounted when a part around us is away, which is no fault of the job.
+    """
+    around = run.around
+    run.attempt = start_attempt(around.live, run.job_id, around.settings.max_attempts)
+    log.info("job %s: attempt %d", run.job_id, run.number)
+    run.hearers.append(lambda stage, _: around.board.note_stage(stage))
+    with around.board.holding(InHand(around.live.tenant, run.job_id, run.number)):
+        try:
+            return step(run)
+        except TROUBLE:
+            give_back(around.live, run.job_id)
+            raise
 
 
 def start_attempt(live: LiveState, job_id: str, limit: int) -> Attempt:
@@ -25,9 +40,19 @@ def start_attempt(live: LiveState, job_id: str, limit: int) -> Attempt:
     """
     number = live.start_attempt(job_id)
     if number > limit:
+        deaths = [death.model_dump(mode="json") for death in live.deaths(job_id)]
         raise WorkerLost(
             f"The job was started {limit} times, and each time the process that ran it ended "
-            "before it had finished. Submit it again when the cause is known.",
+            "before it had finished. Requeue it when the cause is known.",
             attempts=limit,
+            deaths=deaths,
         )
     return Attempt(number, f"{number}-{secrets.token_hex(8)}")
+
+
+def give_back(live: LiveState, job_id: str) -> None:
+    """Uncount a start. Never raises: at worst one attempt too many is counted."""
+    try:
+        live.give_back_attempt(job_id)
+    except BrokerUnreachable:
+        log.warning("job %s: its attempt stays counted", job_id)

@@ -10,17 +10,19 @@ from typing import TypeVar
 
 from medgemma_tasks.errors import (
     BrokerUnreachable,
+    JobCancelled,
     MedGemmaError,
     ServiceError,
     StoreRefused,
     StoreUnreachable,
+    WorkerLost,
 )
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Artifact, ExplanationRecord, State
-from medgemma_worker.attempt import Attempt
 from medgemma_worker.engine import Explained
-from medgemma_worker.failures import error_record
+from medgemma_worker.failures import as_error, error_record, trace
+from medgemma_worker.run import Attempt, Run, Step
 from medgemma_worker.timing import Stopwatch
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,38 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
 """Seconds between two tries; each is twice the one before."""
 
 T = TypeVar("T")
+
+
+def marked_failed(run: Run, step: Step) -> Explained:
+    """A wrapper: whatever goes wrong becomes the job's mark, and is raised on as an error of ours.
+
+    TROUBLE leaves no mark: the job is run again.
+    """
+    try:
+        return step(run)
+    except TROUBLE:
+        raise
+    except Exception as error:  # noqa: BLE001 - every failure ends in the job's record
+        ours = as_error(error, run.job_id)
+        if not isinstance(error, MedGemmaError):
+            log.error("job %s: %s\n%s", run.job_id, ours.code, trace(error))
+        # The start that was one too many was none.
+        number = ours.details["attempts"] if isinstance(ours, WorkerLost) else run.number
+        _committer(run).failure(ours, number, run.watch)
+        raise ours from None
+
+
+def marked_succeeded(run: Run, step: Step) -> Explained:
+    """A wrapper: what was explained is stored, and then marked."""
+    explained = step(run)
+    assert run.attempt is not None  # noqa: S101 - only what is counted comes here
+    _committer(run).success(run.attempt, explained, run.watch)
+    return explained
+
+
+def _committer(run: Run) -> Committer:
+    around = run.around
+    return Committer(around.ledger, around.live, run.job_id, run.request.submitted_at)
 
 
 class Committer:
@@ -78,13 +112,14 @@ class Committer:
         )
         return self._commit(record, artifacts)
 
-    def failure(self, error: MedGemmaError, state: State, attempt: int, watch: Stopwatch) -> bool:
+    def failure(self, error: MedGemmaError, attempt: int, watch: Stopwatch) -> bool:
         """A mark "failed" or "cancelled". An answer that the error carries is kept."""
+        cancelled = isinstance(error, JobCancelled)
         answer = error.details.get("answer")
         record = ExplanationRecord(
             job_id=self._job_id,
             tenant=self._ledger.tenant,
-            state=State.CANCELLED if state is State.CANCELLED else State.FAILED,
+            state=State.CANCELLED if cancelled else State.FAILED,
             attempt=attempt,
             error=error_record(error),
             answer=answer if isinstance(answer, str) else None,
@@ -98,6 +133,8 @@ class Committer:
         won = patiently(lambda: self._ledger.commit(record))
         if won:
             self._tell()
+            if record.attempt > 1 or record.state is not State.SUCCEEDED:
+                self._tidy(artifacts)
         else:
             log.info("job %s: another attempt was first", self._job_id)
             self._discard(artifacts)
@@ -109,6 +146,13 @@ class Committer:
             self._live.announce(self._job_id)
         except BrokerUnreachable as error:
             log.warning("job %s: committed, not announced (%s)", self._job_id, error.code)
+
+    def _tidy(self, artifacts: dict[str, Artifact]) -> None:
+        """What earlier attempts stored before they died goes, now that no mark can name it."""
+        try:
+            self._ledger.discard_others(self._job_id, artifacts.values())
+        except ServiceError as error:
+            log.warning("job %s: artifacts of the dead stay (%s)", self._job_id, error.code)
 
     def _discard(self, artifacts: dict[str, Artifact]) -> None:
         try:

@@ -5,118 +5,38 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
-from medgemma_tasks.errors import (
-    BrokerUnreachable,
-    InvalidRequest,
-    JobCancelled,
-    MedGemmaError,
-    ModelMismatch,
-)
+from medgemma_tasks.errors import InvalidRequest, MedGemmaError, ModelMismatch
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
-from medgemma_tasks.models import ExplanationRequest, ServedModel, Stage, State
+from medgemma_tasks.models import ExplanationRequest, Stage
 from medgemma_tasks.settings import Settings
-from medgemma_worker.attempt import Attempt, start_attempt
-from medgemma_worker.cancellation import Progress
-from medgemma_worker.commit import TROUBLE, Committer
+from medgemma_worker.attempt import counted
+from medgemma_worker.board import Board
+from medgemma_worker.cancellation import cancellable, interruptible
+from medgemma_worker.commit import TROUBLE, Committer, marked_failed, marked_succeeded
+from medgemma_worker.deadline import before_its_deadline
 from medgemma_worker.engine import Engine, Explained
-from medgemma_worker.failures import as_error, trace
 from medgemma_worker.inputs import fetch_images
-from medgemma_worker.timing import Stopwatch
+from medgemma_worker.run import Around, Run, Step, wrapped
+from medgemma_worker.timing import Stopwatch, timed
 
 log = logging.getLogger(__name__)
 
 
-class JobRunner:
-    """Runs jobs of one tenant on one engine, one at a time.
-
-    ``run`` returns when nothing is left to do for the job, and raises one of TROUBLE when it must
-    be tried again later; whatever else goes wrong ends in the job's record.
-    """
-
-    def __init__(self, engine: Engine, ledger: Ledger, live: LiveState, settings: Settings) -> None:
-        self._engine = engine
-        self._ledger = ledger
-        self._live = live
-        self._settings = settings
-
-    def run(self, job_id: str) -> None:
-        if self._ledger.finished(job_id):
-            log.info("job %s: has its result already", job_id)
-            return
-        try:
-            request = self._request(job_id)
-        except InvalidRequest as error:
-            commit = Committer(self._ledger, self._live, job_id, datetime.now(UTC))
-            self._fail(commit, job_id, error, 0, Stopwatch())
-            return
-        if request is None:
-            log.warning("job %s: has no request, dropped", job_id)
-            return
-        commit = Committer(self._ledger, self._live, job_id, request.submitted_at)
-        watch, number = Stopwatch(), 0
-        try:
-            if self._live.cancelled(job_id):
-                raise JobCancelled(f"Job {job_id} was cancelled before it ran.")
-            _check_model(request, self._engine.served)
-            attempt = start_attempt(self._live, job_id, self._settings.max_attempts)
-            number = attempt.number
-            log.info("job %s: attempt %d", job_id, number)
-            commit.success(attempt, self._explain(request, attempt, watch), watch)
-            log.info("job %s: succeeded", job_id)
-        except TROUBLE:
-            self._give_back(job_id, number)
-            raise
-        except Exception as error:  # noqa: BLE001 - every failure ends in the job's record
-            self._fail(commit, job_id, error, number, watch)
-
-    def _request(self, job_id: str) -> ExplanationRequest | None:
-        request = self._ledger.request(job_id)
-        if request is not None and (request.job_id, request.tenant) != (
-            job_id,
-            self._ledger.tenant,
-        ):
-            raise InvalidRequest("The request in the store is that of another job.")
-        return request
-
-    def _explain(
-        self, request: ExplanationRequest, attempt: Attempt, watch: Stopwatch
-    ) -> Explained:
-        report = Progress(self._live, request.job_id, attempt.number)
-        waited = (datetime.now(UTC) - request.submitted_at).total_seconds()
-        watch.seconds["waiting"] = round(max(waited, 0.0), 6)
-        report(Stage.LOADING, 0.0)
-        with watch.stage("loading"):
-            images = fetch_images(self._ledger, request.images, self._settings.max_pixels)
-        explained = self._engine.explain(request, images, report)
-        report(Stage.STORING, 0.0)
-        return explained
-
-    def _fail(
-        self,
-        commit: Committer,
-        job_id: str,
-        error: Exception,
-        attempt: int,
-        watch: Stopwatch,
-    ) -> None:
-        cancelled = isinstance(error, JobCancelled)
-        ours = as_error(error, job_id)
-        if isinstance(error, MedGemmaError):
-            log.info("job %s: %s", job_id, ours.code)
-        else:
-            log.error("job %s: %s\n%s", job_id, ours.code, trace(error))
-        commit.failure(ours, State.CANCELLED if cancelled else State.FAILED, attempt, watch)
-
-    def _give_back(self, job_id: str, number: int) -> None:
-        if number:
-            try:
-                self._live.give_back_attempt(job_id)
-            except BrokerUnreachable:
-                log.warning("job %s: its attempt stays counted", job_id)
+def explain(run: Run) -> Explained:
+    """Explain a request: its images from the store, through the engine. All else is around it."""
+    around = run.around
+    run.report(Stage.LOADING, 0.0)
+    with run.watch.stage("loading"):
+        images = fetch_images(around.ledger, run.request.images, around.settings.max_pixels)
+    explained = around.engine.explain(run.request, images, run.report)
+    run.report(Stage.STORING, 0.0)
+    return explained
 
 
-def _check_model(request: ExplanationRequest, served: ServedModel) -> None:
+def of_this_model(run: Run, step: Step) -> Explained:
+    """A wrapper: only what was asked of the model, revision and method that this worker holds."""
+    request, served = run.request, run.around.engine.served
     asked = (request.model, request.revision, request.method_version)
     held = (served.name, served.revision, served.method_version)
     if asked != held:
@@ -126,3 +46,71 @@ def _check_model(request: ExplanationRequest, served: ServedModel) -> None:
             asked=list(asked),
             held=list(held),
         )
+    return step(run)
+
+
+WAY = wrapped(
+    explain,
+    marked_failed,
+    cancellable,
+    before_its_deadline,
+    of_this_model,
+    counted,
+    marked_succeeded,
+    timed,
+    interruptible,
+)
+"""From the outside in. What never started is not counted as a start; a start that ended because the
+store was away is uncounted; and nothing but explaining can be interrupted."""
+
+
+class JobRunner:
+    """Runs jobs of one tenant on one engine, one at a time.
+
+    ``run`` returns when nothing is left to do for the job, and raises one of TROUBLE when it must
+    be tried again later; whatever else goes wrong ends in the job's record.
+    """
+
+    def __init__(
+        self, engine: Engine, ledger: Ledger, live: LiveState, settings: Settings, board: Board
+    ) -> None:
+        self._around = Around(engine, ledger, live, settings, board)
+
+    def run(self, job_id: str) -> None:
+        around = self._around
+        if self.finished(job_id):
+            log.info("job %s: has its result already", job_id)
+            return
+        try:
+            request = self._request(job_id)
+        except InvalidRequest as error:
+            log.info("job %s: %s", job_id, error.code)
+            commit = Committer(around.ledger, around.live, job_id, datetime.now(UTC))
+            commit.failure(error, 0, Stopwatch())
+            return
+        if request is None:
+            log.warning("job %s: has no request, dropped", job_id)
+            return
+        try:
+            WAY(Run(request, around))
+        except TROUBLE:
+            raise
+        except MedGemmaError as error:
+            log.info("job %s: %s", job_id, error.code)
+        else:
+            log.info("job %s: succeeded", job_id)
+
+    def finished(self, job_id: str) -> bool:
+        """Whether the job has its mark."""
+        return self._around.ledger.finished(job_id)
+
+    def died(self, job_id: str) -> bool:
+        """Whether the job was started before and came to no end: a process died over it."""
+        return self._around.live.attempts(job_id) > 0 and not self.finished(job_id)
+
+    def _request(self, job_id: str) -> ExplanationRequest | None:
+        ledger = self._around.ledger
+        request = ledger.request(job_id)
+        if request is not None and (request.job_id, request.tenant) != (job_id, ledger.tenant):
+            raise InvalidRequest("The request in the store is that of another job.")
+        return request

@@ -8,26 +8,35 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from typing import NoReturn
 
 from medgemma_tasks.errors import MedGemmaError, ServiceError
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.settings import Settings
 from medgemma_tasks.store import Store
+from medgemma_worker.board import Board
+from medgemma_worker.cancellation import hear_stop
 from medgemma_worker.engine import Engine, load_engine
 from medgemma_worker.failures import trace
 from medgemma_worker.job import JobRunner
-from medgemma_worker.shutdown import Flags
 
 log = logging.getLogger(__name__)
+
+BEAT = 1.0
+"""Seconds between two beats of the child's heart."""
+
+LOADS = 3
+"""Children that may die in a row while they load; then the worker ends."""
 
 
 class Process:
     """The child's engine and connections. There is one, made once."""
 
-    def __init__(self, settings: Settings, engine: Engine) -> None:
+    def __init__(self, settings: Settings, engine: Engine, board: Board) -> None:
         self._settings = settings
         self._engine = engine
+        self._board = board
         self._store = Store(settings)
         self._live = LiveState(settings)
         self._published = False
@@ -35,7 +44,7 @@ class Process:
     def runner(self, tenant: str) -> JobRunner:
         """What runs the jobs of a tenant."""
         live = self._live.of_tenant(tenant)
-        return JobRunner(self._engine, Ledger(self._store, live), live, self._settings)
+        return JobRunner(self._engine, Ledger(self._store, live), live, self._settings, self._board)
 
     def publish_model(self) -> None:
         """Say in the store what is served. Until that works, it is tried before each shard."""
@@ -59,22 +68,38 @@ class Process:
 _process: Process | None = None
 
 
-def start(settings: Settings, flags: Flags) -> None:
+def start(settings: Settings, board: Board) -> None:
     """Load the engine: once, as the child starts.
 
-    A child that cannot load ends its whole worker, loudly; a new child would fail the same way.
+    A child that cannot load ends its whole worker, loudly; a new child would fail the same way. So
+    does one whose LOADS predecessors died over it.
     """
     global _process
-    flags.reset()
+    board.begin_loading(os.getpid())
+    if board.loads > LOADS:
+        _give_up(board, f"{LOADS} processes in a row died while they loaded it (out of memory?)")
     try:
         engine = load_engine(settings)
     except MedGemmaError as error:
-        _give_up(flags, f"{error.code}: {error.message}")
+        _give_up(board, f"{error.code}: {error.message}")
     except Exception as error:  # noqa: BLE001 - a loader may raise anything
-        _give_up(flags, trace(error))
+        _give_up(board, trace(error))
     else:
-        _process = Process(settings, engine)
+        _process = Process(settings, engine, board)
         _process.publish_model()
+        board.loaded()
+        beat(board)
+        hear_stop(board)
+
+
+def beat(board: Board) -> None:
+    """Let this process's main thread say again and again that it lives.
+
+    By a timer's signal, since a thread of its own would live on while the main one hangs in a
+    driver. It wakes the main thread also where that waits for its next job.
+    """
+    signal.signal(signal.SIGALRM, lambda *_: board.beat())
+    signal.setitimer(signal.ITIMER_REAL, BEAT, BEAT)
 
 
 def current() -> Process:
@@ -84,9 +109,9 @@ def current() -> Process:
     return _process
 
 
-def _give_up(flags: Flags, why: str) -> None:
+def _give_up(board: Board, why: str) -> NoReturn:
     log.critical("the model cannot be loaded, so this worker ends. %s", why)
-    flags.fail()
+    board.fail()
     logging.shutdown()
     os.kill(os.getppid(), signal.SIGTERM)
     os._exit(1)

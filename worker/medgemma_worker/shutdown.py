@@ -1,19 +1,18 @@
 """Ending a worker: its running job first, and with a status that says how it went.
 
 Celery's soft shutdown sleeps through its whole grace, whether or not the job ended, and renews
-nothing meanwhile. Here the child says in a byte of shared memory whether it has a shard in hand.
+nothing meanwhile. Here the child says on its board whether it has a shard in hand.
 """
 
 from __future__ import annotations
 
-import mmap
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery
 
+from medgemma_worker.attempt import give_back
+from medgemma_worker.board import Board
 from medgemma_worker.lease import LONGEST_INTERVAL, renew
 from medgemma_worker.running import say
 
@@ -23,60 +22,30 @@ POLL = 0.1
 SETTLE = 0.2
 """Seconds for the child's last word to be under way to the parent."""
 
-_BUSY, _FAILED = 0, 1
+LOAD_FAILED = 78
+"""Exit status (EX_CONFIG) of a worker whose model cannot be loaded: its supervisor counts them."""
 
 
-class Flags:
-    """Two bytes that a parent and the children it forks share."""
-
-    def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, 2)
-
-    @property
-    def busy(self) -> bool:
-        """Whether the child has a shard in hand."""
-        return self._memory[_BUSY] == 1
-
-    @property
-    def failed(self) -> bool:
-        """Whether the child could not load its model."""
-        return self._memory[_FAILED] == 1
-
-    def fail(self) -> None:
-        self._memory[_FAILED] = 1
-
-    def reset(self) -> None:
-        """A new child has nothing in hand, whatever the last one died over."""
-        self._memory[_BUSY] = 0
-
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """Around a shard."""
-        self._memory[_BUSY] = 1
-        try:
-            yield
-        finally:
-            self._memory[_BUSY] = 0
-
-
-def install(app: Celery, flags: Flags) -> None:
+def install(app: Celery, board: Board) -> None:
     """Give the app a worker that ends as this module says."""
     base: Any = app.Worker
 
     class Worker(base):  # type: ignore[misc]
         def wait_for_soft_shutdown(self) -> None:
-            wait_until_idle(flags, self.consumer, app.conf.worker_soft_shutdown_timeout)
+            wait_until_idle(board, self.consumer, app.conf.worker_soft_shutdown_timeout)
 
         def start(self) -> None:
             super().start()
-            if flags.failed or self.exitcode:
-                # Set where its event loop crashed, for one; worker_main() would drop it.
+            # worker_main() would drop either; the second is set where its event loop crashed.
+            if board.failed:
+                raise SystemExit(LOAD_FAILED)
+            if self.exitcode:
                 raise SystemExit(1)
 
     app.Worker = Worker  # type: ignore[misc]
 
 
-def wait_until_idle(flags: Flags, consumer: Any, grace: float) -> None:
+def wait_until_idle(board: Board, consumer: Any, grace: float) -> None:
     """Wait for the child's shard, at most ``grace`` seconds, holding its lease meanwhile.
 
     This runs in a signal handler, so the event loop, which renews otherwise, stands still.
@@ -84,10 +53,15 @@ def wait_until_idle(flags: Flags, consumer: Any, grace: float) -> None:
     now = time.monotonic()
     deadline, interval = now + grace, LONGEST_INTERVAL / 10
     renewal = now + interval
-    while flags.busy and time.monotonic() < deadline:
+    while board.busy and time.monotonic() < deadline:
         time.sleep(POLL)
         if time.monotonic() >= renewal:
             renew(consumer)
             say(consumer)
             renewal += interval
+    held = board.in_hand
+    if board.busy and held is not None:
+        # It is killed now, through no fault of its own.
+        give_back(consumer.app.live.of_tenant(held.tenant), held.job_id)
+        board.clear_job()
     time.sleep(SETTLE)

@@ -41,6 +41,7 @@ from medgemma_tasks.models.request import (
     TextPart,
 )
 from medgemma_tasks.models.service import (
+    Death,
     Live,
     ServedModel,
     Status,
@@ -64,6 +65,7 @@ __all__ = [
     "Artifact",
     "CharactersTarget",
     "Consistency",
+    "Death",
     "ErrorRecord",
     "EveryTokenTarget",
     "ExplanationRecord",

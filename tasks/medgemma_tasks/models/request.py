@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from medgemma_tasks.models.base import JobId, ModelName, Sha256, Strict, Tenant
 from medgemma_tasks.models.targets import AnswerTarget, Target
@@ -96,3 +96,6 @@ class ExplanationRequest(Strict):
     nonce: str | None = Field(default=None, pattern=r"^[0-9a-f]{1,64}$")
     """Set by ``force=True``, to make the same question another job."""
     submitted_at: datetime
+    expires_at: AwareDatetime | None = None
+    """The deadline: a job that has not finished by then is not started, or ends at its next step.
+    No part of what makes the question, so no part of the job's id."""

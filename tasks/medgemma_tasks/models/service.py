@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
+
+from pydantic import Field
 
 from medgemma_tasks.models.base import Fraction, JobId, ModelName, Stage, State, Strict
 from medgemma_tasks.models.record import ErrorRecord
@@ -27,6 +30,23 @@ class Live(Strict):
     stage: Stage
     progress: Fraction
     attempt: int
+
+
+class Death(Strict):
+    """What was known of a process that died over a job. A whole worker that dies says nothing."""
+
+    attempt: int = Field(ge=1)
+    at: datetime
+    worker: str
+    signal: str | None = None
+    """SIGKILL and its kin, where a signal ended it."""
+    exit_status: int | None = None
+    """Where it ended by itself."""
+    reason: Literal["died", "time_limit"] = "died"
+    """``time_limit``: it ran into the hard limit, and was killed."""
+    stage: Stage | None = None
+    memory_bytes: int | None = None
+    """The most memory (resident, without the device's) that the process was seen with."""
 
 
 class Status(Strict):

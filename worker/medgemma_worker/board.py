@@ -1,0 +1,191 @@
+"""What a worker's parent and its child tell each other, in a page of memory that both see.
+
+The child says what it does, and its main thread that it is alive; the parent, which job to stop. A
+page needs no connection and no lock, and it stays when the child is killed: what is found on it
+then is what was known of the death. Each field has one writer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from medgemma_tasks.models import Stage
+
+
+@dataclass(frozen=True)
+class InHand:
+    """The job that a child works on."""
+
+    tenant: str
+    job_id: str
+    attempt: int
+    """From 1."""
+
+
+class _Page(ctypes.Structure):
+    _fields_ = (
+        # --- by the child
+        ("pid", ctypes.c_int64),
+        ("loads", ctypes.c_uint32),
+        ("ready", ctypes.c_bool),
+        ("failed", ctypes.c_bool),
+        ("busy", ctypes.c_bool),
+        ("beat", ctypes.c_double),
+        ("done", ctypes.c_uint64),
+        ("tenant", ctypes.c_char * 64),
+        ("job", ctypes.c_char * 33),
+        ("attempt", ctypes.c_uint32),
+        ("stage", ctypes.c_char * 16),
+        # --- by the parent
+        ("stop", ctypes.c_char * 33),
+        ("memory", ctypes.c_uint64),
+        ("polled", ctypes.c_double),
+    )
+
+
+class Board:
+    """The page. Make it before the fork; times are of the monotonic clock, which all share."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, ctypes.sizeof(_Page))
+        self._page = _Page.from_buffer(self._memory)
+
+    # --- the child writes ----------------------------------------------------------------------
+
+    def begin_loading(self, pid: int) -> None:
+        """A child begins. Of its predecessor's last job the page keeps what was known."""
+        page = self._page
+        page.pid, page.ready, page.busy, page.memory = pid, False, False, 0
+        page.loads += 1
+
+    def loaded(self) -> None:
+        """The model is there, and jobs can come."""
+        self._page.loads, self._page.ready = 0, True
+        self.beat()
+
+    def fail(self) -> None:
+        """The model cannot be loaded."""
+        self._page.failed = True
+
+    def beat(self) -> None:
+        """The child's main thread lives."""
+        self._page.beat = time.monotonic()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Around a shard."""
+        self._page.busy = True
+        try:
+            yield
+        finally:
+            self._page.busy = False
+            self.beat()
+
+    @contextmanager
+    def holding(self, held: InHand) -> Iterator[None]:
+        """Around a job that was started. A child that dies within leaves it standing here."""
+        page = self._page
+        page.job = b""  # so that nobody reads half of one and half of another
+        page.tenant, page.attempt = held.tenant.encode(), held.attempt
+        page.stage, page.job = b"", held.job_id.encode()
+        try:
+            yield
+        finally:
+            page.job = b""
+            page.done += 1
+            self.beat()
+
+    def note_stage(self, stage: Stage) -> None:
+        """How far the job in hand is."""
+        self._page.stage = stage.value.encode()
+        self.beat()
+
+    # --- the parent writes ---------------------------------------------------------------------
+
+    def stop(self, job_id: str) -> None:
+        """Name the job that is to be ended, before the child is told by a signal."""
+        self._page.stop = job_id.encode()
+
+    def note_memory(self, peak: int) -> None:
+        """The most memory that the child had so far, in bytes."""
+        self._page.memory = peak
+
+    def note_poll(self) -> None:
+        """The queue was asked for work, and answered."""
+        self._page.polled = time.monotonic()
+
+    def clear_job(self) -> None:
+        """What was known of a dead child's job is written down elsewhere."""
+        self._page.job = b""
+
+    # --- both read -----------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int:
+        """Of the child, or 0."""
+        return int(self._page.pid)
+
+    @property
+    def loads(self) -> int:
+        """Children in a row that began to load and were never ready."""
+        return int(self._page.loads)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the child has its model."""
+        return bool(self._page.ready)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the child could not load its model."""
+        return bool(self._page.failed)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the child has a shard in hand."""
+        return bool(self._page.busy)
+
+    @property
+    def beaten(self) -> float:
+        """When the child's main thread last said that it lives; 0.0 before it was ready."""
+        return float(self._page.beat)
+
+    @property
+    def polled(self) -> float:
+        """When the queue last answered this worker; 0.0 before it did."""
+        return float(self._page.polled)
+
+    @property
+    def done(self) -> int:
+        """Jobs that ended here, in whatever state."""
+        return int(self._page.done)
+
+    @property
+    def in_hand(self) -> InHand | None:
+        """The job that the child works on, or died over."""
+        while True:
+            page = self._page
+            job, tenant, attempt = bytes(page.job), bytes(page.tenant), int(page.attempt)
+            if job == bytes(page.job):
+                break
+        return InHand(tenant.decode(), job.decode(), attempt) if job else None
+
+    @property
+    def stage(self) -> str | None:
+        """The stage of that job."""
+        return bytes(self._page.stage).decode() or None
+
+    @property
+    def stopping(self) -> str:
+        """The job that is to be ended, or nothing."""
+        return bytes(self._page.stop).decode()
+
+    @property
+    def memory(self) -> int:
+        """The most memory that the child was seen with, in bytes."""
+        return int(self._page.memory)
