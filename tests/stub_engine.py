@@ -42,6 +42,8 @@ ANSWER = "canary-answer: there is no pneumothorax."
 def load(settings: Settings) -> StubEngine:
     if os.environ.get("STUB_LOAD") == "fail":
         raise ModelLoadFailed("The stub was told not to load.")
+    if os.environ.get("STUB_LOAD") == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(float(os.environ.get("STUB_LOAD_SECONDS", "0")))
     return StubEngine(settings.model, os.environ.get("STUB_REVISION", "stub-1"))
 

@@ -60,7 +60,7 @@ class Board:
     def begin_loading(self, pid: int) -> None:
         """A child begins. Of its predecessor's last job the page keeps what was known."""
         page = self._page
-        page.pid, page.ready, page.busy, page.memory = pid, False, False, 0
+        page.pid, page.ready, page.busy = pid, False, False
         page.loads += 1
 
     def loaded(self) -> None:
@@ -121,7 +121,7 @@ class Board:
 
     def clear_job(self) -> None:
         """What was known of a dead child's job is written down elsewhere."""
-        self._page.job = b""
+        self._page.job, self._page.memory = b"", 0
 
     # --- both read -----------------------------------------------------------------------------
 

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from medgemma_tasks.models import Stage
+from medgemma_worker.board import Board, InHand
+from tests.parts import JOB, OTHER_JOB
+from tests.worker.dying import never_left
+
+HELD = InHand("local", JOB, 2)
+
+
+def test_nothing_is_on_it_at_first() -> None:
+    board = Board()
+    assert (board.pid, board.loads, board.done, board.memory) == (0, 0, 0, 0)
+    assert not any((board.ready, board.busy, board.failed))
+    assert board.in_hand is None
+    assert board.stage is None
+    assert board.stopping == ""
+
+
+def test_what_a_forked_child_writes_its_parent_reads_also_after_its_death() -> None:
+    board = Board()
+    pid = os.fork()
+    if pid == 0:
+        board.begin_loading(os.getpid())
+        board.loaded()
+        with board.working(), board.holding(HELD):
+            board.note_stage(Stage.EXPLAINING)
+            os._exit(9)
+    os.waitpid(pid, 0)
+    assert (board.pid, board.ready, board.busy) == (pid, True, True)
+    assert (board.in_hand, board.stage) == (HELD, "explaining")
+    assert board.beaten > 0
+
+
+def test_a_job_that_ends_is_counted_and_no_longer_in_hand() -> None:
+    board = Board()
+    with pytest.raises(KeyError), board.working(), board.holding(HELD):
+        raise KeyError
+    assert board.in_hand is None
+    assert not board.busy
+    assert board.done == 1
+
+
+def test_the_job_of_a_dead_child_stays_while_the_next_one_loads() -> None:
+    board = Board()
+    never_left(board.holding(HELD))
+    board.begin_loading(1)
+    assert board.in_hand == HELD
+    board.clear_job()
+    assert board.in_hand is None
+
+
+def test_loads_are_counted_until_one_succeeds() -> None:
+    board = Board()
+    for pid in (1, 2, 3):
+        board.begin_loading(pid)
+    assert (board.loads, board.ready) == (3, False)
+    board.loaded()
+    assert (board.loads, board.ready) == (0, True)
+
+
+def test_the_parent_names_the_job_that_is_to_stop() -> None:
+    board = Board()
+    board.stop(OTHER_JOB)
+    assert board.stopping == OTHER_JOB
