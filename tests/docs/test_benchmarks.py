@@ -85,3 +85,10 @@ def test_the_search_for_a_variant_runs_on_one_phantom_of_each_set(tmp_path: Path
         "blur-800000-0.json",
     }
     assert "normalised" in json.loads((tmp_path / "blur-800000-0.json").read_text())
+
+
+def test_the_soak_tells_the_growth_of_parent_and_child() -> None:
+    done = run("benchmarks/soak.py --count 6 --window 3", OMP_NUM_THREADS="1")
+    told = [line for line in done.stdout.splitlines() if "after the first 3 jobs" in line]
+    assert [line.split(":")[0] for line in told] == ["parent", "child"], done.stderr
+    assert done.returncode == int("MISSED" in done.stdout)
