@@ -39,6 +39,13 @@ if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('expire', KEYS[1
 return 0"""
 
 
+_HOLD = """\
+local held = redis.call('get', KEYS[1])
+if held and held ~= ARGV[1] then return 0 end
+redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1"""
+
+
 class LiveState:
     """The live state of one tenant's jobs. Every call may raise BrokerUnreachable."""
 
@@ -120,6 +127,17 @@ class LiveState:
             found = self._redis.hgetall(self._key("deaths", job_id))
         deaths = [_death(str(text)) for text in found.values()]
         return sorted((death for death in deaths if death), key=lambda death: death.attempt)
+
+    def hold(self, job_id: str, owner: str, seconds: float) -> bool:
+        """Be the worker that runs a job for some seconds from now; False where another is."""
+        with self._reached():
+            key = self._key("held", job_id)
+            return bool(self._redis.eval(_HOLD, 1, key, owner, round(1000 * seconds)))
+
+    def let_go(self, job_id: str, owner: str) -> None:
+        """Run a job no longer."""
+        with self._reached():
+            self._redis.eval(_UNLOCK, 1, self._key("held", job_id), owner)
 
     # --- cancelling ----------------------------------------------------------------------------
 

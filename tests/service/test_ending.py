@@ -142,3 +142,16 @@ def test_a_dead_attempts_artifacts_go_with_the_commit(idle: Service) -> None:
         assert result.record.attempt == 2
         kept = 2 + len(result.record.artifacts)
         until(lambda: len(idle.ledger.store.keys(job_prefix("local", job.id))) == kept, 5.0)
+
+
+def test_a_job_delivered_twice_runs_on_one_worker_at_a_time(idle: Service, tmp_path: Path) -> None:
+    first, second = (WorkerProcess(tmp_path, name) for name in ("first", "second"))
+    with first, second:
+        job = idle.ask("sleep 4")
+        idle.running(job)
+        for _ in range(3):
+            publish(make_app(idle.settings), idle.settings, "phantom", [job.id])
+        assert job.wait(WAIT).record.attempt == 1
+        until(lambda: "has its result already" in first.log + second.log, WAIT)
+        assert "runs on another worker" in first.log + second.log
+        assert first.starts(job) == 1

@@ -6,6 +6,7 @@ from celery.exceptions import Reject, SoftTimeLimitExceeded
 from medgemma_tasks.errors import BrokerUnreachable, StoreRefused, StoreUnreachable
 from medgemma_tasks.queue import Shard
 from medgemma_worker import process, task
+from medgemma_worker.held import RunsElsewhere
 from tests.parts import JOB, OTHER_JOB
 
 MESSAGE = {"schema": 1, "tenant": "local", "jobs": [JOB, OTHER_JOB]}
@@ -74,6 +75,7 @@ def test_all_jobs_of_a_shard_run(runner: Runner, back: list[str]) -> None:
         (StoreUnreachable("away"), task.PAUSE),
         (ValueError("a defect of ours"), task.PAUSE),
         (StoreRefused("no"), task.REFUSED_PAUSE),
+        (RunsElsewhere(), task.PAUSE),
     ],
 )
 def test_a_job_that_must_come_again_brings_its_message_back_after_a_pause(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,6 +55,8 @@ class Board:
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, ctypes.sizeof(_Page))
         self._page = _Page.from_buffer(self._memory)
+        self.owner = secrets.token_hex(8)
+        """The name of this worker, parent and children, among all who run jobs."""
 
     # --- the child writes ----------------------------------------------------------------------
 

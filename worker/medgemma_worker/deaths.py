@@ -15,6 +15,7 @@ from medgemma_tasks.errors import BrokerUnreachable
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Death, Stage
 from medgemma_worker.board import Board
+from medgemma_worker.held import let_go
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ def note_death(board: Board, live: LiveState, worker: str, message: str, reason:
         memory_bytes=board.memory or None,
     )
     board.clear_job()
+    let_go(board, live, held)
     log.error(
         "job %s: the process died over attempt %d (%s)",
         *(held.job_id, held.attempt, death.signal or death.exit_status or reason),

@@ -16,6 +16,7 @@ from medgemma_worker.cancellation import cancellable, interruptible
 from medgemma_worker.commit import TROUBLE, Committer, marked_failed, marked_succeeded
 from medgemma_worker.deadline import before_its_deadline
 from medgemma_worker.engine import Engine, Explained
+from medgemma_worker.held import held_here
 from medgemma_worker.inputs import fetch_images
 from medgemma_worker.run import Around, Run, Step, wrapped
 from medgemma_worker.timing import Stopwatch, timed
@@ -51,6 +52,7 @@ def of_this_model(run: Run, step: Step) -> Explained:
 
 WAY = wrapped(
     explain,
+    held_here,
     marked_failed,
     cancellable,
     before_its_deadline,
@@ -60,15 +62,17 @@ WAY = wrapped(
     timed,
     interruptible,
 )
-"""From the outside in. What never started is not counted as a start; a start that ended because the
-store was away is uncounted; and nothing but explaining can be interrupted."""
+"""From the outside in. What another worker runs is left to it. What never started is not counted as
+a start; a start that ended because the store was away is uncounted; and nothing but explaining can
+be interrupted."""
 
 
 class JobRunner:
     """Runs jobs of one tenant on one engine, one at a time.
 
-    ``run`` returns when nothing is left to do for the job, and raises one of TROUBLE when it must
-    be tried again later; whatever else goes wrong ends in the job's record.
+    ``run`` returns when nothing is left to do for the job, and raises one of TROUBLE, or
+    RunsElsewhere, when it must be looked at again later; whatever else goes wrong ends in the job's
+    record.
     """
 
     def __init__(

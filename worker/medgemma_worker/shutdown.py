@@ -7,12 +7,16 @@ nothing meanwhile. Here the child says on its board whether it has a shard in ha
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 from celery import Celery
 
+from medgemma_tasks.errors import BrokerUnreachable
+from medgemma_tasks.live import LiveState
 from medgemma_worker.attempt import give_back
 from medgemma_worker.board import Board
+from medgemma_worker.held import keep, let_go
 from medgemma_worker.lease import LONGEST_INTERVAL, renew
 from medgemma_worker.running import say
 
@@ -58,10 +62,19 @@ def wait_until_idle(board: Board, consumer: Any, grace: float) -> None:
         if time.monotonic() >= renewal:
             renew(consumer)
             say(consumer)
+            _keep(board, consumer.app.live)
             renewal += interval
-    held = board.in_hand
+    held, live = board.in_hand, consumer.app.live
     if board.busy and held is not None:
         # It is killed now, through no fault of its own.
-        give_back(consumer.app.live.of_tenant(held.tenant), held.job_id)
+        give_back(live.of_tenant(held.tenant), held.job_id)
+        let_go(board, live, held)
         board.clear_job()
     time.sleep(SETTLE)
+
+
+def _keep(board: Board, live: LiveState) -> None:
+    held = board.in_hand
+    if held is not None:
+        with suppress(BrokerUnreachable):
+            keep(board, live, held)

@@ -19,6 +19,7 @@ from medgemma_worker.board import Board
 from medgemma_worker.commit import TROUBLE
 from medgemma_worker.deaths import WatchedRequest
 from medgemma_worker.failures import trace
+from medgemma_worker.held import RunsElsewhere
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +55,8 @@ def run_shard(shard: Shard, put_back: PutBack) -> None:
     One that comes back after a process died over it is split: each job that has not ended becomes a
     message of its own, so that the one to blame takes no other along again.
 
-    Raises Reject, which puts the message back, when the store or Redis was away for a job: jobs
-    that have their mark by then are passed over when it comes again.
+    Raises Reject, which puts the message back, when the store or Redis was away for a job, or when
+    another worker runs it: jobs that have their mark by then are passed over when it comes again.
     """
     here = process.current()
     here.publish_model()
@@ -86,6 +87,9 @@ def _coming_again(what: str, pauses: list[float]) -> Iterator[None]:
     except TROUBLE as error:
         log.warning("%s: goes back to the queue (%s)", what, error.code)
         pauses.append(REFUSED_PAUSE if isinstance(error, StoreRefused) else PAUSE)
+    except RunsElsewhere:
+        log.info("%s: runs on another worker, looked at again", what)
+        pauses.append(PAUSE)
     except Exception as error:  # noqa: BLE001 - a message must never be lost to a defect
         log.error("%s: goes back to the queue\n%s", what, trace(error))
         pauses.append(PAUSE)

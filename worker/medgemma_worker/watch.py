@@ -22,6 +22,7 @@ from medgemma_tasks.errors import BrokerUnreachable
 from medgemma_tasks.live import LiveState
 from medgemma_worker.board import Board, InHand
 from medgemma_worker.cancellation import STOP
+from medgemma_worker.held import keep
 
 log = logging.getLogger(__name__)
 
@@ -78,13 +79,15 @@ class Watcher:
             if now >= self._told[1] + PATIENCE:
                 log.warning("job %s: cancelled, and its process does not hear it", held.job_id)
                 self._send(signal.SIGKILL)
-        elif now >= self._not_before and self._cancelled(held):
+        elif now >= self._not_before and self._keep_and_ask(held):
             self._told = (held, now)
             self._board.stop(held.job_id)
             self._send(STOP)
 
-    def _cancelled(self, held: InHand) -> bool:
+    def _keep_and_ask(self, held: InHand) -> bool:
+        """Say that the job is held here; whether it was cancelled."""
         try:
+            keep(self._board, self._live, held)
             return self._live.of_tenant(held.tenant).cancelled(held.job_id)
         except BrokerUnreachable:
             self._not_before = time.monotonic() + AWAY_PAUSE
