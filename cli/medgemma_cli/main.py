@@ -13,6 +13,7 @@ import typer
 
 from medgemma_cli import demo, evaluate, jobs, layers
 from medgemma_cli import reconcile as reconcile_command
+from medgemma_cli import sweep as sweep_command
 from medgemma_cli import worker as worker_command
 from medgemma_tasks.errors import InternalError, InvalidRequest, MedGemmaError
 
@@ -34,6 +35,7 @@ app.command("status")(jobs.status)
 app.command("fetch")(jobs.fetch)
 app.command("cancel")(jobs.cancel)
 app.command("reconcile")(reconcile_command.reconcile)
+app.command("sweep")(sweep_command.sweep)
 app.command("evaluate")(evaluate.evaluate)
 app.command("layers")(layers.layers)
 

@@ -119,11 +119,30 @@ def artifact_key(tenant: str, job_id: str, attempt: str, file: str) -> str:
     return f"{job_prefix(tenant, job_id)}{attempt}/{_checked(_file, file, 'artifact name')}"
 
 
+def artifact_path(key: str) -> str | None:
+    """``<attempt>/<file>``, as a mark names it, of an artifact's key; None of any other."""
+    try:
+        tenant, _, job_id, attempt, file = key.split("/")
+        ours = artifact_key(tenant, job_id, attempt, file)
+    except (ValueError, InvalidRequest):
+        return None
+    return f"{attempt}/{file}" if key == ours else None
+
+
+def attempt_of(key: str) -> str:
+    """The attempt whose artifact lies under a key."""
+    return key.split("/")[3]
+
+
 def history_key(tenant: str, job_id: str, name: str) -> str:
     """Where an earlier mark lies; its name is its time and the beginning of its hash."""
     return f"{job_prefix(tenant, job_id)}history/{_checked(_past, name, 'name of a mark')}.json"
 
 
+def probes_prefix(tenant: str) -> str:
+    return f"{check_tenant(tenant)}/probe/"
+
+
 def probe_key(tenant: str, nonce: str) -> str:
     """A throwaway key, to learn what the server can do. Where its writer may write anyway."""
-    return f"{check_tenant(tenant)}/probe/{_checked(_probe, nonce, 'nonce')}"
+    return probes_prefix(tenant) + _checked(_probe, nonce, "nonce")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ from medgemma_tasks.settings import Settings
 if TYPE_CHECKING:
     from redis import Redis
     from redis.client import PubSub
+
+    from medgemma_tasks.remembered import Remembered
 
 QUEUED_TTL = 900
 """Seconds for which a job counts as queued after it was published. Submitting it again within them
@@ -188,6 +190,18 @@ class LiveState:
         names = ("live", "attempts", "deaths", "cancel", "queued")
         with self._reached():
             self._redis.delete(*(self._key(name, job_id) for name in names))
+
+    def remembered(self) -> Iterator[Remembered]:
+        """All keys that are about a job, of every tenant, in no order; some come twice."""
+        from medgemma_tasks.remembered import remembered
+
+        with self._reached():
+            yield from remembered(self._redis)
+
+    def drop(self, keys: Iterable[str]) -> int:
+        """Delete some of them; how many there were."""
+        with self._reached():
+            return int(self._redis.delete(*keys))
 
     # --- waking those who wait -----------------------------------------------------------------
 

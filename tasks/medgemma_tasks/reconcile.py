@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
 
 from medgemma_tasks import layout
+from medgemma_tasks.entry import Entry
 from medgemma_tasks.errors import InvalidRequest, StoreRefused
 from medgemma_tasks.in_hand import settled_after
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.settings import Settings
-from medgemma_tasks.store import Entry, Store
+from medgemma_tasks.store import Store
+from medgemma_tasks.sweep import Sweeper, Sweepings
+from medgemma_tasks.walking import jobs_of, tenants_of
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,8 @@ class Swept:
     """Put back within the last visibility timeout, and not seen since."""
     unreadable: int = 0
     """Their request cannot be read by this version: they are left to a newer one."""
+    tidied: int = 0
+    """Artifacts of finished jobs that no mark names: deleted, where a listing showed them."""
 
 
 def grace(settings: Settings) -> float:
@@ -81,6 +85,7 @@ class Reconciler:
         self._store = store
         self._live = live
         self._settings = live.settings
+        self._sweeper = Sweeper(store, live)
         self._settle = settling(live.settings) if settle is None else settle
         self._publish = publisher(live.settings) if publish is None else publish
 
@@ -105,34 +110,13 @@ class Reconciler:
         known |= self._live.known()
         swept = Swept()
         oldest_young = begun - timedelta(seconds=grace(self._settings))
-        for tenant in self.tenants() if tenants is None else tenants:
+        for tenant in tenants_of(self._store) if tenants is None else tenants:
             ledger = Ledger(self._store, self._live.of_tenant(tenant))
-            for number, (job_id, entries) in enumerate(self._jobs(tenant, jobs)):
+            for number, (job_id, entries) in enumerate(jobs_of(self._store, tenant, jobs)):
                 if number % HEARTBEAT == 0:
                     alive()
                 self._look_after(ledger, job_id, entries, known, oldest_young, swept)
         return swept
-
-    def tenants(self) -> list[str]:
-        """Those that have something in the store; ours, where we may not list it."""
-        try:
-            folders = self._store.folders()
-        except StoreRefused:
-            return [self._settings.tenant]
-        return [name for name in folders if name != layout.MODELS.rstrip("/") and _is_tenant(name)]
-
-    def _jobs(
-        self, tenant: str, jobs: Sequence[str] | None
-    ) -> Iterator[tuple[str, Iterable[Entry]]]:
-        start = layout.jobs_prefix(tenant)
-        prefixes = [start] if jobs is None else [layout.job_prefix(tenant, job) for job in jobs]
-        for prefix in prefixes:
-            # By the id, of which all keys stand together. On a server that lists in no order some
-            # come twice, and one with a mark may look as if it had none: it is asked for below.
-            yield from groupby(
-                self._store.listing(prefix),
-                lambda entry: entry.key.removeprefix(start).partition("/")[0],
-            )
 
     def _look_after(
         self,
@@ -145,20 +129,35 @@ class Reconciler:
     ) -> None:
         submitted_at: datetime | None = None
         finished = False
+        artifacts: list[Entry] = []
         for entry in entries:
             if layout.is_request(entry.key):
                 submitted_at = entry.written_at
             finished = finished or layout.is_result(entry.key)
+            if layout.artifact_path(entry.key) is not None:
+                artifacts.append(entry)
         if submitted_at is None:
             return
         if finished:
             swept.finished += 1
+            self._tidy(ledger, job_id, artifacts, swept)
         elif job_id in known:
             swept.known += 1
         elif submitted_at > oldest_young:
             swept.young += 1
         else:
             self._put_back(ledger, job_id, swept)
+
+    def _tidy(self, ledger: Ledger, job_id: str, artifacts: list[Entry], swept: Swept) -> None:
+        """Delete what an attempt left that did not win: for nothing, since it is listed anyway."""
+        if len({layout.attempt_of(entry.key) for entry in artifacts}) < 2:
+            return
+        found = Sweepings()
+        try:
+            self._sweeper.tidy(ledger, job_id, artifacts, found)
+        except StoreRefused as error:  # no reason to put no job back
+            log.warning("job %s: what a lost attempt left stays (%s)", job_id, error.code)
+        swept.tidied += found.artifacts
 
     def _put_back(self, ledger: Ledger, job_id: str, swept: Swept) -> None:
         try:
@@ -197,11 +196,3 @@ def publisher(settings: Settings) -> Publish:
         publish(app, settings, model, [job_id], tenant=tenant)
 
     return put
-
-
-def _is_tenant(name: str) -> bool:
-    try:
-        layout.check_tenant(name)
-    except InvalidRequest:
-        return False
-    return True

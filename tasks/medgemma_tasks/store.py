@@ -10,12 +10,11 @@ import hashlib
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from medgemma_tasks.entry import Entry, entries_of
 from medgemma_tasks.errors import ArtifactDamaged, ServiceError, StoreRefused, StoreUnreachable
 from medgemma_tasks.layout import probe_key
 from medgemma_tasks.settings import Settings
@@ -39,14 +38,6 @@ _MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
 _UNCONDITIONAL = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """An object in a listing: its key, and when it was last written by the server's clock."""
-
-    key: str
-    written_at: datetime
 
 
 class Store:
@@ -158,8 +149,7 @@ class Store:
     def listing(self, prefix: str) -> Iterator[Entry]:
         """All objects whose keys begin so, a page at a time; in order, where the server is AWS."""
         for page in self._pages(prefix):
-            for item in page.get("Contents", []):
-                yield Entry(self._cut(item["Key"]), item["LastModified"])
+            yield from entries_of(page, self._cut)
 
     def folders(self) -> list[str]:
         """The first parts of all keys."""

@@ -19,6 +19,7 @@ from medgemma_tasks.live import LiveState
 from medgemma_tasks.queue import queue_names
 from medgemma_tasks.reconcile import Reconciler, Swept
 from medgemma_tasks.store import Store
+from medgemma_tasks.walking import tenants_of
 from tests.parts import JOB, record_of, request_for
 
 Sent = list[tuple[str, str, str]]
@@ -156,7 +157,7 @@ def test_every_tenant_with_jobs_is_swept_and_models_are_none(
     store.put("models/phantom.json", b"{}")
     store.put("Not a tenant/x", b"")
     store.put(request_key("another", JOB), request_for().model_dump_json().encode())
-    assert reconciler.tenants() == ["another"]
+    assert tenants_of(store) == ["another"]
     assert reconciler.sweep().put_back == [JOB]
     assert sent == [("phantom", "another", JOB)]
 
