@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from medgemma_cli import demo, evaluate, jobs, layers
+from medgemma_cli import dead, demo, evaluate, jobs, layers
 from medgemma_cli import reconcile as reconcile_command
 from medgemma_cli import sweep as sweep_command
 from medgemma_cli import worker as worker_command
@@ -35,6 +35,8 @@ app.command("status")(jobs.status)
 app.command("fetch")(jobs.fetch)
 app.command("cancel")(jobs.cancel)
 app.command("reconcile")(reconcile_command.reconcile)
+app.command("dead")(dead.dead)
+app.command("requeue")(dead.requeue)
 app.command("sweep")(sweep_command.sweep)
 app.command("evaluate")(evaluate.evaluate)
 app.command("layers")(layers.layers)

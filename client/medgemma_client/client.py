@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from medgemma_client.job import Job
@@ -32,15 +31,16 @@ from medgemma_tasks.models import (
     State,
     Target,
 )
+from medgemma_tasks.putting_back import Publisher, publish_job, put_back, requeue
 from medgemma_tasks.settings import Settings, load_settings
 from medgemma_tasks.store import Store
 
 if TYPE_CHECKING:
-    from celery import Celery
     from numpy.typing import NDArray
     from PIL.Image import Image
 
     from medgemma_client.images import SourceImage
+    from medgemma_tasks.dead import DeadJob
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | Image | NDArray[Any] | SourceImage"
 """What ``medgemma_client.images.read_image`` reads, or what it gave."""
@@ -57,6 +57,7 @@ class Client:
         self.settings = load_settings() if settings is None else settings
         self._live = LiveState(self.settings)
         self._ledger = Ledger(Store(self.settings), self._live)
+        self._publish = Publisher(self.settings)
 
     def submit(
         self,
@@ -187,6 +188,21 @@ class Client:
             )
         return self._job(job_id)
 
+    def dead(self, *, all_codes: bool = False) -> Iterator[DeadJob]:
+        """The tenant's jobs of which every attempt ended with its process, and what was known of
+        each death; ``all_codes``: whatever failed. Reads the mark of every job that ended."""
+        from medgemma_tasks.dead import dead_jobs
+
+        return dead_jobs(self._ledger, all_codes=all_codes)
+
+    def requeue(self, job_id: str) -> Job:
+        """Run a job again that failed or was cancelled; what it came to is put into its history.
+
+        No image is needed: the request is kept. Raises JobNotFound, JobNotFailed.
+        """
+        requeue(self._publish, self._ledger, check_job_id(job_id))
+        return self._job(job_id)
+
     def models(self) -> list[str]:
         """The names of all models that workers ever published to the store."""
         return self._ledger.served_models()
@@ -208,25 +224,9 @@ class Client:
                 self._ledger.put_input(ref, picture.png(), anew=anew)
             self._ledger.put_request(request)
         if mark is None:
-            self._publish(request)
+            publish_job(self._publish, self._live, request)
         else:
-            self._put_back(request, mark)
-
-    def _put_back(self, request: ExplanationRequest, mark: ExplanationRecord) -> None:
-        """Publish a job again that has a mark; nothing, where another client just did."""
-        with self._ledger.holding(request.job_id):
-            if self._ledger.record(request.job_id) != mark:
-                return
-            self._live.forget(request.job_id)
-            if self._ledger.archive(mark):
-                self._publish(request)
-
-    def _publish(self, request: ExplanationRequest) -> None:
-        from medgemma_tasks.queue import publish
-
-        jobs = [request.job_id]
-        publish(self._app, self.settings, request.model, jobs, tenant=request.tenant)
-        self._live.mark_queued(jobs)
+            put_back(self._publish, self._ledger, request, mark)
 
     def _served(self, name: str) -> ServedModel:
         served = self._ledger.served_model(name)
@@ -249,12 +249,6 @@ class Client:
 
     def _job(self, job_id: str) -> Job:
         return Job(job_id, self._ledger, self._live)
-
-    @cached_property
-    def _app(self) -> Celery:
-        from medgemma_tasks.queue import make_app
-
-        return make_app(self.settings)
 
 
 def _sources(images: Source | Sequence[Source]) -> list[Source]:

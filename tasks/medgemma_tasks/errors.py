@@ -212,6 +212,16 @@ class ArtifactDamaged(JobError):
     code = "artifact_damaged"
 
 
+class JobNotFailed(JobError):
+    """Only a job that failed or was cancelled can be put on the queue again."""
+
+    code = "job_not_failed"
+
+
+class RunNotFound(JobError):
+    code = "run_not_found"
+
+
 # --- the model ---------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@
     <tenant>/jobs/<job_id>/<attempt>-<nonce>/relevancy.npz  heatmap-<k>.png  overlay-<k>.png
     <tenant>/jobs/<job_id>/result.json
     <tenant>/jobs/<job_id>/history/<time>-<hash>.json
+    <tenant>/runs/<run_id>/manifest.jsonl
     <tenant>/probe/<nonce>
 
 Every part of a key is matched against its alphabet first, so no id can walk out of its place.
@@ -19,7 +20,7 @@ from typing import Annotated, Any
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from medgemma_tasks.errors import InvalidRequest
-from medgemma_tasks.models import JobId, ModelName, Sha256, Tenant
+from medgemma_tasks.models import JobId, ModelName, RunId, Sha256, Tenant
 
 _tenant: TypeAdapter[str] = TypeAdapter(Tenant)
 _job: TypeAdapter[str] = TypeAdapter(JobId)
@@ -29,6 +30,7 @@ _ATTEMPT = re.compile("[0-9]+-[0-9a-f]+")
 _attempt: TypeAdapter[str] = TypeAdapter(
     Annotated[str, StringConstraints(pattern=rf"^{_ATTEMPT.pattern}$")]
 )
+_run: TypeAdapter[str] = TypeAdapter(RunId)
 _file: TypeAdapter[str] = TypeAdapter(
     Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{0,63}$")]
 )
@@ -51,6 +53,15 @@ def _checked(adapter: TypeAdapter[str], value: Any, what: str) -> str:
 def check_job_id(job_id: Any) -> str:
     """The id unchanged, or InvalidRequest."""
     return _checked(_job, job_id, "job id (32 hexadecimal digits)")
+
+
+def is_job_id(name: str) -> bool:
+    """Whether a name is a job's id; it then is no run's."""
+    try:
+        check_job_id(name)
+    except InvalidRequest:
+        return False
+    return True
 
 
 def check_tenant(tenant: Any) -> str:
@@ -137,6 +148,12 @@ def attempt_of(key: str) -> str:
 def history_key(tenant: str, job_id: str, name: str) -> str:
     """Where an earlier mark lies; its name is its time and the beginning of its hash."""
     return f"{job_prefix(tenant, job_id)}history/{_checked(_past, name, 'name of a mark')}.json"
+
+
+def run_key(tenant: str, run_id: str) -> str:
+    """Where the manifest of a run lies."""
+    run_id = _checked(_run, run_id, "run id (small letters, digits and hyphens; no job's id)")
+    return f"{check_tenant(tenant)}/runs/{run_id}/manifest.jsonl"
 
 
 def probes_prefix(tenant: str) -> str:

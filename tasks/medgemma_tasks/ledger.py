@@ -8,7 +8,7 @@ objects that nothing names.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, Field
 
 from medgemma_tasks import layout
-from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest, ServiceError
+from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest, RunNotFound, ServiceError
 from medgemma_tasks.first_writer import FirstWriter
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import (
@@ -25,6 +25,7 @@ from medgemma_tasks.models import (
     ExplanationRecord,
     ExplanationRequest,
     ImageRef,
+    ManifestLine,
     ServedModel,
     Sha256,
     State,
@@ -35,6 +36,9 @@ from medgemma_tasks.versions import read_record, read_request
 
 UPLOADS_AT_ONCE = 4
 """Artifacts of one job that are written beside each other."""
+
+MANIFEST_BYTES = 100_000_000
+"""Most bytes of a run's manifest, which is held in memory: some 500,000 jobs."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -110,6 +114,39 @@ class Ledger:
             return
         if expires_at is None or expires_at > request.expires_at:
             self.put_request(request.model_copy(update={"expires_at": expires_at}))
+
+    # --- runs ----------------------------------------------------------------------------------
+
+    def put_manifest(self, run_id: str, lines: Iterable[ManifestLine]) -> None:
+        """Say which jobs make a run, over whatever was said before.
+
+        InvalidRequest where it comes to more than MANIFEST_BYTES: split it into several runs.
+        """
+        content = "".join(line.model_dump_json() + "\n" for line in lines).encode()
+        if len(content) > MANIFEST_BYTES:
+            raise InvalidRequest(
+                f"The manifest of a run takes {MANIFEST_BYTES:,} bytes at most, not "
+                f"{len(content):,}; make several runs of it."
+            )
+        self.store.put(layout.run_key(self.tenant, run_id), content, "application/jsonl")
+
+    def run_jobs(self, run_id: str) -> Iterator[str]:
+        """The ids of a run's jobs, in its order. The manifest is read as a whole.
+
+        Raises RunNotFound, and InvalidRequest where a line cannot be read.
+        """
+        content = self.store.get_large(layout.run_key(self.tenant, run_id))
+        if content is None:
+            raise RunNotFound(
+                f"There is no run {run_id} for tenant {self.tenant} in the store.", run_id=run_id
+            )
+        for number, line in enumerate(content.splitlines(), start=1):
+            try:
+                yield ManifestLine.model_validate_json(line).job
+            except ValueError:
+                raise InvalidRequest(
+                    f"Line {number} of the manifest of run {run_id} names no job of ours."
+                ) from None
 
     # --- results -------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -19,10 +19,11 @@ from medgemma_tasks.errors import InvalidRequest, StoreRefused
 from medgemma_tasks.in_hand import settled_after
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
+from medgemma_tasks.putting_back import Publish, Publisher
 from medgemma_tasks.settings import Settings
 from medgemma_tasks.store import Store
 from medgemma_tasks.sweep import Sweeper, Sweepings
-from medgemma_tasks.walking import jobs_of, tenants_of
+from medgemma_tasks.walking import jobs_of, tenants_of, these_jobs_of
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +33,6 @@ them in this order. Half the visibility timeout where that is less, as tests hav
 
 HEARTBEAT = 1000
 """Jobs after each of which ``alive`` is called."""
-
-Publish = Callable[[str, str, str], None]
-"""Puts one message on a model's queue: model, tenant, job id."""
 
 
 @dataclass
@@ -87,13 +85,13 @@ class Reconciler:
         self._settings = live.settings
         self._sweeper = Sweeper(store, live)
         self._settle = settling(live.settings) if settle is None else settle
-        self._publish = publisher(live.settings) if publish is None else publish
+        self._publish = Publisher(live.settings) if publish is None else publish
 
     def sweep(
         self,
         tenants: Sequence[str] | None = None,
         *,
-        jobs: Sequence[str] | None = None,
+        jobs: Collection[str] | None = None,
         alive: Callable[[], object] = lambda: None,
     ) -> Swept:
         """Put back what was lost of these tenants (all that have something in the store), or of
@@ -112,7 +110,12 @@ class Reconciler:
         oldest_young = begun - timedelta(seconds=grace(self._settings))
         for tenant in tenants_of(self._store) if tenants is None else tenants:
             ledger = Ledger(self._store, self._live.of_tenant(tenant))
-            for number, (job_id, entries) in enumerate(jobs_of(self._store, tenant, jobs)):
+            found = (
+                jobs_of(self._store, tenant)
+                if jobs is None
+                else these_jobs_of(self._store, tenant, jobs)
+            )
+            for number, (job_id, entries) in enumerate(found):
                 if number % HEARTBEAT == 0:
                     alive()
                 self._look_after(ledger, job_id, entries, known, oldest_young, swept)
@@ -177,22 +180,10 @@ class Reconciler:
             swept.lately += 1
             return
         try:
-            self._publish(request.model, ledger.tenant, job_id)
+            self._publish(request.model, ledger.tenant, job_id, request.batch)
         except Exception:
             live.unclaim(job_id)
             raise
         live.mark_queued([job_id])
         log.info("job %s: was lost, and is put on the queue again", job_id)
         swept.put_back.append(job_id)
-
-
-def publisher(settings: Settings) -> Publish:
-    """Puts single-job messages on the queues of the broker, as a client does."""
-    from medgemma_tasks.queue import make_app, publish
-
-    app = make_app(settings)
-
-    def put(model: str, tenant: str, job_id: str) -> None:
-        publish(app, settings, model, [job_id], tenant=tenant)
-
-    return put

@@ -8,10 +8,8 @@ finds an input does not upload it again, so deleting one races with whoever just
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
 
 from medgemma_tasks import layout
 from medgemma_tasks.entry import Entry
@@ -21,15 +19,13 @@ from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import ExplanationRecord
 from medgemma_tasks.settings import Settings
 from medgemma_tasks.store import DELETE_BATCH, Store
-from medgemma_tasks.walking import jobs_of, tenants_of
+from medgemma_tasks.walking import jobs_of, pages, tenants_of
 
 PROBE_AGE = 3600.0
 """Seconds after which a probe's key is left over: a probe is over within moments."""
 
 REMEMBERED_PAGE = 1000
 """Keys of Redis that are looked at together."""
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -157,10 +153,3 @@ def unnamed(mark: ExplanationRecord | None, artifacts: Iterable[Entry]) -> list[
         return []
     named = {artifact.key for artifact in mark.artifacts.values()}
     return [entry for entry in artifacts if layout.artifact_path(entry.key) not in named]
-
-
-def pages(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """So many at a time."""
-    rest = iter(items)
-    while page := list(islice(rest, size)):
-        yield page

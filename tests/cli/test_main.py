@@ -35,7 +35,8 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 def test_help_names_every_command() -> None:
     shown = run("--help").stdout
-    for command in ("demo", "worker", "submit", "status", "fetch", "cancel"):
+    mine = ("demo", "worker", "submit", "status", "fetch", "cancel")
+    for command in (*mine, "reconcile", "dead", "requeue", "sweep"):
         assert command in shown
 
 

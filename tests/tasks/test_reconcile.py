@@ -22,7 +22,7 @@ from medgemma_tasks.store import Store
 from medgemma_tasks.walking import tenants_of
 from tests.parts import JOB, record_of, request_for
 
-Sent = list[tuple[str, str, str]]
+Sent = list[tuple[str, str, str, bool]]
 
 
 class _Later(datetime):
@@ -63,7 +63,7 @@ def test_a_request_without_mark_and_message_is_put_on_its_models_queue(
     reconciler: Reconciler, job: str, sent: Sent
 ) -> None:
     assert reconciler.sweep() == Swept(put_back=[job])
-    assert sent == [("phantom", "local", job)]
+    assert sent == [("phantom", "local", job, False)]
 
 
 def test_a_job_with_its_mark_is_left_alone(
@@ -143,7 +143,7 @@ def test_two_sweeps_put_a_job_back_once(
 def test_a_job_that_could_not_be_published_is_put_back_by_the_next_sweep(
     store: Store, live: LiveState, job: str, reconciler: Reconciler
 ) -> None:
-    def away(*_: str) -> None:
+    def away(*_: object) -> None:
         raise BrokerUnreachable("gone")
 
     with pytest.raises(BrokerUnreachable):
@@ -159,7 +159,7 @@ def test_every_tenant_with_jobs_is_swept_and_models_are_none(
     store.put(request_key("another", JOB), request_for().model_dump_json().encode())
     assert tenants_of(store) == ["another"]
     assert reconciler.sweep().put_back == [JOB]
-    assert sent == [("phantom", "another", JOB)]
+    assert sent == [("phantom", "another", JOB, False)]
 
 
 def test_where_tenants_cannot_be_listed_our_own_is_swept(

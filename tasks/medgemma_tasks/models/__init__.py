@@ -40,6 +40,7 @@ from medgemma_tasks.models.request import (
     Part,
     TextPart,
 )
+from medgemma_tasks.models.run import ManifestLine, RunId
 from medgemma_tasks.models.service import (
     Death,
     Live,
@@ -81,12 +82,14 @@ __all__ = [
     "JobId",
     "KeywordTarget",
     "Live",
+    "ManifestLine",
     "Message",
     "ModelName",
     "ModelRecord",
     "Options",
     "Part",
     "PromptTarget",
+    "RunId",
     "ServedModel",
     "Sha256",
     "Shares",

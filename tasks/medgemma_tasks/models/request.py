@@ -95,6 +95,8 @@ class ExplanationRequest(Strict):
     options: Options = Options()
     nonce: str | None = Field(default=None, pattern=r"^[0-9a-f]{1,64}$")
     """Set by ``force=True``, to make the same question another job."""
+    batch: bool = False
+    """Whether it waits on the batch queue, so that it is put back there. No part of the id."""
     submitted_at: datetime
     expires_at: AwareDatetime | None = None
     """The deadline: a job that has not finished by then is not started, or ends at its next step.

@@ -1,0 +1,100 @@
+"""Putting a job on the queue again: one that was lost, and one that ended badly and is to run anew.
+
+The request is kept in the store, so neither needs the images, or whoever submitted it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from medgemma_tasks.errors import JobNotFailed, JobNotFound
+from medgemma_tasks.ledger import Ledger
+from medgemma_tasks.live import LiveState
+from medgemma_tasks.models import ExplanationRecord, ExplanationRequest, State
+from medgemma_tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+Publish = Callable[[str, str, str, bool], None]
+"""Puts one message on a queue of a model's: model, tenant, job id, whether on the batch queue."""
+
+
+class Publisher:
+    """Puts single-job messages on the broker's queues. Nothing is imported before the first."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def __call__(self, model: str, tenant: str, job_id: str, batch: bool) -> None:
+        from medgemma_tasks.queue import publish
+
+        publish(self._app, self._settings, model, [job_id], tenant=tenant, batch=batch)
+
+    @cached_property
+    def _app(self) -> Celery:
+        from medgemma_tasks.queue import make_app
+
+        return make_app(self._settings)
+
+
+def publish_job(publish: Publish, live: LiveState, request: ExplanationRequest) -> None:
+    """Put a job on its queue, and remember that. Raises BrokerUnreachable."""
+    publish(request.model, request.tenant, request.job_id, request.batch)
+    live.of_tenant(request.tenant).mark_queued([request.job_id])
+
+
+def put_back(
+    publish: Publish, ledger: Ledger, request: ExplanationRequest, mark: ExplanationRecord
+) -> bool:
+    """Archive a job's mark, drop what Redis keeps of it, and publish it again.
+
+    False, and nothing is done, where the mark is no longer the one that was seen (another was
+    quicker), or says that it succeeded. One that breaks off after archiving is the reconciler's.
+    """
+    live = ledger.first_writer.live
+    with ledger.holding(request.job_id):
+        if ledger.record(request.job_id) != mark:
+            return False
+        live.forget(request.job_id)
+        if not ledger.archive(mark):
+            return False
+        publish_job(publish, live, request)
+        return True
+
+
+def requeue(publish: Publish, ledger: Ledger, job_id: str) -> bool:
+    """Run a job again that failed or was cancelled; False where another just put it back.
+
+    A deadline that has passed is dropped: whoever asks for this wants an answer all the same.
+    Raises JobNotFound, JobNotFailed, and InvalidRequest where this version cannot read it.
+    """
+    request = ledger.request(job_id)
+    if request is None:
+        raise JobNotFound(
+            f"There is no job {job_id} for tenant {ledger.tenant} in the store.", job_id=job_id
+        )
+    mark = failed_mark(ledger, job_id)
+    if request.expires_at is not None and request.expires_at <= datetime.now(UTC):
+        ledger.move_deadline(job_id, None)
+    return put_back(publish, ledger, request, mark)
+
+
+def failed_mark(ledger: Ledger, job_id: str) -> ExplanationRecord:
+    """The mark of a job that failed or was cancelled. Raises JobNotFailed."""
+    mark = ledger.record(job_id)
+    if mark is None:
+        raise JobNotFailed(
+            f"Job {job_id} has not ended: it is queued or runs. If its message was lost, reconcile "
+            "puts it back.",
+            job_id=job_id,
+        )
+    if mark.state is State.SUCCEEDED:
+        raise JobNotFailed(
+            f"Job {job_id} succeeded; fetch its result, or submit it with force to run it again.",
+            job_id=job_id,
+        )
+    return mark
