@@ -13,9 +13,9 @@ PAGE = 1000
 """Keys that Redis looks at in one command."""
 
 _OF_A_JOB = re.compile(
-    "medgemma:(?:live|attempts|cancel|queued|put-back|deaths)"
-    ":(?P<tenant>[a-z0-9][a-z0-9-]{0,62}):(?P<job>[0-9a-f]{32})"
+    "medgemma:(?!lock|running)[a-z-]+:(?P<tenant>[a-z0-9][a-z0-9-]{0,62}):(?P<job>[0-9a-f]{32})"
 )
+"""Of whatever kind, so that no new one is forgotten; a lock or a worker's word is no job's key."""
 
 
 class Remembered(NamedTuple):

@@ -172,16 +172,17 @@ def test_keys_of_finished_jobs_go_and_all_others_stay(
         live.cancel(job)
         live.mark_queued([job])
         live.claim(job, 60)
+        live.hold(job, "worker", 60)
         redis_fake.rpush(f"medgemma:deaths:local:{job}", "{}")
     redis_fake.set(f"medgemma:lock:local/jobs/{JOB}/result.json:{JOB}", "1")
     redis_fake.set(f"medgemma:running:local:{JOB}", "")
     ledger.commit(record_of(JOB, State.FAILED))
     before = set(redis_fake.keys())
-    assert sweeper.sweep() == Sweepings(keys=6)
+    assert sweeper.sweep() == Sweepings(keys=7)
     gone = before - set(redis_fake.keys())
     assert {key.rpartition(":")[2] for key in gone} == {JOB}
     assert {key.split(":")[1] for key in gone} == {
-        *("live", "attempts", "cancel", "queued", "put-back", "deaths")
+        *("live", "attempts", "cancel", "queued", "put-back", "held", "deaths")
     }
 
 
