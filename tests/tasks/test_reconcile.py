@@ -66,6 +66,15 @@ def test_a_request_without_mark_and_message_is_put_on_its_models_queue(
     assert sent == [("phantom", "local", job, False)]
 
 
+def test_a_job_of_the_batch_queue_comes_back_there(
+    reconciler: Reconciler, ledger: Ledger, sent: Sent
+) -> None:
+    request = request_for().model_copy(update={"batch": True})
+    ledger.put_request(request)
+    reconciler.sweep()
+    assert sent == [("phantom", "local", request.job_id, True)]
+
+
 def test_a_job_with_its_mark_is_left_alone(
     reconciler: Reconciler, job: str, ledger: Ledger, sent: Sent
 ) -> None:
