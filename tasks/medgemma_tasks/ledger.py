@@ -196,6 +196,12 @@ class Ledger:
         prefix = layout.job_prefix(self.tenant, job_id)
         self.store.delete(*(prefix + artifact.key for artifact in artifacts))
 
+    def holds(self, job_id: str, artifacts: Iterable[Artifact]) -> bool:
+        """Whether all these artifacts are in the store, by their names."""
+        prefix = layout.job_prefix(self.tenant, job_id)
+        named = {prefix + artifact.key for artifact in artifacts}
+        return not named or named <= {entry.key for entry in self.store.listing(prefix)}
+
     def discard_others(self, job_id: str, artifacts: Iterable[Artifact]) -> int:
         """Delete what all attempts stored, but for these artifacts; how many objects went.
 

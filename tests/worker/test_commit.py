@@ -9,6 +9,7 @@ from medgemma_tasks.errors import (
     KeywordNotInAnswer,
     StoreRefused,
     StoreUnreachable,
+    WorkerLost,
 )
 from medgemma_tasks.layout import job_prefix
 from medgemma_tasks.ledger import Ledger
@@ -134,3 +135,33 @@ def test_patience_ends() -> None:
 
     with pytest.raises(StoreUnreachable):
         patiently(action, 0.05)
+
+
+def test_a_worker_that_stood_still_commits_nothing_whose_artifacts_are_gone(
+    committer: Committer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile another marked the job, tidied up, and somebody put it on the queue again."""
+    put_artifacts = ledger.put_artifacts
+
+    def stands_still(job_id: str, *args: object) -> object:
+        stored = put_artifacts(job_id, *args)  # type: ignore[arg-type]
+        Committer(ledger, ledger.first_writer.live, JOB, NOW).failure(
+            WorkerLost("."), 3, Stopwatch()
+        )
+        mark = ledger.record(JOB)
+        assert mark is not None
+        assert ledger.archive(mark)
+        return stored
+
+    monkeypatch.setattr(ledger, "put_artifacts", stands_still)
+    assert not committer.success(Attempt(1, "1-ab"), EXPLAINED, Stopwatch())
+    assert not ledger.finished(JOB)
+
+
+def test_what_dead_attempts_stored_goes_with_the_commit_of_a_later_one(
+    committer: Committer, ledger: Ledger
+) -> None:
+    ledger.put_artifacts(JOB, "1-ab", {"relevancy.npz": (b"x", "x/x")})
+    committer.success(Attempt(2, "2-cd"), EXPLAINED, Stopwatch())
+    folders = {key.split("/")[3] for key in ledger.store.keys(job_prefix("local", JOB))}
+    assert folders == {"2-cd", "result.json"}

@@ -130,7 +130,14 @@ class Committer:
         return self._commit(record, {})
 
     def _commit(self, record: ExplanationRecord, artifacts: dict[str, Artifact]) -> bool:
-        won = patiently(lambda: self._ledger.commit(record))
+        # A worker that stood still since it stored may find that the job was marked by another,
+        # tidied up, and put on the queue again: the mark's place is free, but the artifacts are
+        # gone. It has lost then too, and the job has a message of its own.
+        won = patiently(
+            lambda: (
+                self._ledger.holds(self._job_id, artifacts.values()) and self._ledger.commit(record)
+            )
+        )
         if won:
             self._tell()
             if record.attempt > 1 or record.state is not State.SUCCEEDED:

@@ -15,6 +15,7 @@ from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.settings import Settings
 from medgemma_tasks.store import Store
+from medgemma_worker import memory
 from medgemma_worker.board import Board
 from medgemma_worker.cancellation import hear_stop
 from medgemma_worker.engine import Engine, load_engine
@@ -40,11 +41,18 @@ class Process:
         self._store = Store(settings)
         self._live = LiveState(settings)
         self._published = False
+        self._shards = 0
 
     def runner(self, tenant: str) -> JobRunner:
         """What runs the jobs of a tenant."""
         live = self._live.of_tenant(tenant)
         return JobRunner(self._engine, Ledger(self._store, live), live, self._settings, self._board)
+
+    def tidy_up(self) -> None:
+        """After a shard: what its jobs used goes back to the system, now and then."""
+        self._shards += 1
+        if self._shards % memory.EVERY == 0:
+            memory.trim()
 
     def publish_model(self) -> None:
         """Say in the store what is served. Until that works, it is tried before each shard."""

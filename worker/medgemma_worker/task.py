@@ -46,7 +46,10 @@ def register(app: Celery, settings: Settings, board: Board) -> None:
             publish(app, settings, settings.model, [job_id], tenant=shard.tenant, batch=batch)
 
         with board.working():
-            run_shard(shard, put_back)
+            try:
+                run_shard(shard, put_back)
+            finally:
+                process.current().tidy_up()
 
 
 def run_shard(shard: Shard, put_back: PutBack) -> None:

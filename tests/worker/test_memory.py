@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from medgemma_tasks.settings import Settings
+from medgemma_tasks.store import Store
+from medgemma_worker import memory
+from medgemma_worker.board import Board
+from medgemma_worker.process import Process
+from tests.stub_engine import StubEngine
+
+
+def test_memory_is_given_back_after_some_shards_not_after_each(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trims: list[None] = []
+    monkeypatch.setattr(memory, "trim", lambda: trims.append(None))
+    process = Process(settings, StubEngine(), Board())
+    for _ in range(2 * memory.EVERY):
+        process.tidy_up()
+    assert len(trims) == 2
+
+
+def test_trimming_hurts_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory.trim()
+
+    def without(name: str | None) -> object:
+        return object()
+
+    monkeypatch.setattr(memory.ctypes, "CDLL", without)
+    memory.trim()
