@@ -165,3 +165,21 @@ def test_what_dead_attempts_stored_goes_with_the_commit_of_a_later_one(
     committer.success(Attempt(2, "2-cd"), EXPLAINED, Stopwatch())
     folders = {key.split("/")[3] for key in ledger.store.keys(job_prefix("local", JOB))}
     assert folders == {"2-cd", "result.json"}
+
+
+def test_what_a_job_stored_in_its_next_life_is_not_tidied_up_by_its_last(
+    committer: Committer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that hears the bell puts the job back before the one who rang goes on."""
+    live = ledger.first_writer.live
+
+    def put_back(job_id: str) -> None:
+        mark = ledger.record(JOB)
+        assert mark is not None
+        assert ledger.archive(mark)
+        ledger.put_artifacts(JOB, "1-cd", {"relevancy.npz": (b"x", "x/x")})
+
+    monkeypatch.setattr(live, "announce", put_back)
+    committer.failure(WorkerLost("."), 3, Stopwatch())
+    folders = {key.split("/")[3] for key in ledger.store.keys(job_prefix("local", JOB))}
+    assert folders == {"1-cd", "history"}

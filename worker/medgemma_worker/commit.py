@@ -141,7 +141,7 @@ class Committer:
         if won:
             self._tell()
             if record.attempt > 1 or record.state is not State.SUCCEEDED:
-                self._tidy(artifacts)
+                self._tidy(record, artifacts)
         else:
             log.info("job %s: another attempt was first", self._job_id)
             self._discard(artifacts)
@@ -154,10 +154,15 @@ class Committer:
         except BrokerUnreachable as error:
             log.warning("job %s: committed, not announced (%s)", self._job_id, error.code)
 
-    def _tidy(self, artifacts: dict[str, Artifact]) -> None:
-        """What earlier attempts stored before they died goes, now that no mark can name it."""
+    def _tidy(self, mark: ExplanationRecord, artifacts: dict[str, Artifact]) -> None:
+        """What earlier attempts stored before they died goes, now that no mark can name it.
+
+        Only while the mark is ours: who puts the job back waits for the same lock.
+        """
         try:
-            self._ledger.discard_others(self._job_id, artifacts.values())
+            with self._ledger.holding(self._job_id):
+                if self._ledger.record(self._job_id) == mark:
+                    self._ledger.discard_others(self._job_id, artifacts.values())
         except ServiceError as error:
             log.warning("job %s: artifacts of the dead stay (%s)", self._job_id, error.code)
 
