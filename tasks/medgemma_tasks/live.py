@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from medgemma_tasks.dropped import count, counted
 from medgemma_tasks.errors import BrokerUnreachable
 from medgemma_tasks.layout import check_job_id, check_tenant
 from medgemma_tasks.models import Death, Live
@@ -202,6 +203,17 @@ class LiveState:
         """Delete some of them; how many there were."""
         with self._reached():
             return int(self._redis.delete(*keys))
+
+    # --- what was dropped ----------------------------------------------------------------------
+
+    def count_dropped(self, place: str) -> None:
+        """One more was dropped: see ``medgemma_tasks.dropped``. Never raises."""
+        count(self._redis, place)
+
+    def dropped(self) -> dict[str, int]:
+        """How much was dropped lately, by queue (or ``NO_REQUEST``), whoever's it was."""
+        with self._reached():
+            return counted(self._redis)
 
     # --- waking those who wait -----------------------------------------------------------------
 

@@ -27,6 +27,11 @@ QUEUES = "medgemma.*"
 """What matches the names of all queues, of whatever model, and of nothing else in Redis."""
 
 
+LARGEST_MESSAGE = 65_536
+"""Bytes of a message as it lies on the list; a larger one is dropped unread. The largest shard has
+256 ids of 36 bytes with their quotes: 9.2 kB, 12.3 kB in base64, and some 2 kB of headers."""
+
+
 class Shard(Strict):
     """A message on the queue: ids of jobs of one model, which are answered together."""
 

@@ -15,7 +15,13 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from medgemma_tasks.entry import Entry, entries_of
-from medgemma_tasks.errors import ArtifactDamaged, ServiceError, StoreRefused, StoreUnreachable
+from medgemma_tasks.errors import (
+    ArtifactDamaged,
+    InvalidRequest,
+    ServiceError,
+    StoreRefused,
+    StoreUnreachable,
+)
 from medgemma_tasks.layout import probe_key
 from medgemma_tasks.settings import Settings
 
@@ -30,6 +36,10 @@ BULK_READ_TIMEOUT = 60.0
 
 BYTES_A_SECOND = 1_000_000
 """How slowly a server may store: for each so many bytes it is given one second more."""
+
+LARGEST_RECORD = 128 * 2**20
+"""Bytes of a JSON record that is read. A result of 512 targets (the most that a worker explains)
+over 11,000 tokens comes to it; all others are far below."""
 
 DELETE_BATCH = 1000
 """Most keys in one DeleteObjects call; a limit of S3."""
@@ -52,13 +62,16 @@ class Store:
         self._clients: dict[float, S3Client] = {}
         self._making = Lock()
 
-    def get(self, key: str) -> bytes | None:
-        """The bytes under a key, or None where there is nothing."""
-        return self._get(lambda: self._quick, key)
+    def get(self, key: str, most: int = LARGEST_RECORD) -> bytes | None:
+        """The bytes under a key, or None where there is nothing.
+
+        Raises InvalidRequest, before they are read, where they are more than ``most``.
+        """
+        return self._get(lambda: self._quick, key, most)
 
     def get_large(self, key: str) -> bytes | None:
         """As ``get``, for objects that may take longer than a moment to send."""
-        return self._get(lambda: self._bulk, key)
+        return self._get(lambda: self._bulk, key, None)
 
     def get_verified(self, key: str, sha256: str) -> bytes:
         """The bytes under a key, or ArtifactDamaged where they are missing or others."""
@@ -177,10 +190,16 @@ class Store:
                     )
                 )
 
-    def _get(self, client: Callable[[], S3Client], key: str) -> bytes | None:
+    def _get(self, client: Callable[[], S3Client], key: str, most: int | None) -> bytes | None:
         def read() -> bytes:
             # Made in here: a profile that is not there fails as the client is made.
             answer = client().get_object(Bucket=self.settings.bucket, Key=self._full(key))
+            if most is not None and answer["ContentLength"] > most:
+                answer["Body"].close()
+                raise InvalidRequest(
+                    f"{key} has {answer['ContentLength']} bytes, and at most {most} are read: it "
+                    "is no record of medgemma-explainer's."
+                )
             return answer["Body"].read()
 
         try:

@@ -9,7 +9,7 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
-from medgemma_tasks.errors import ArtifactDamaged, StoreRefused, StoreUnreachable
+from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest, StoreRefused, StoreUnreachable
 from medgemma_tasks.settings import Settings
 from medgemma_tasks.store import Store
 
@@ -26,6 +26,20 @@ def test_what_is_put_is_got_back(store: Store) -> None:
 def test_what_was_never_put_is_none(store: Store) -> None:
     assert store.get("a/b.json") is None
     assert not store.exists("a/b.json")
+
+
+def test_what_is_larger_than_asked_for_is_refused_before_it_is_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("a", b"12345")
+    assert store.get("a", most=5) == b"12345"
+
+    def read(*_: object) -> bytes:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr("botocore.response.StreamingBody.read", read)
+    with pytest.raises(InvalidRequest, match="a has 5 bytes, and at most 4"):
+        store.get("a", most=4)
 
 
 def test_keys_are_listed_in_order_without_the_prefix(store: Store) -> None:
