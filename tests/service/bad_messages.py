@@ -224,7 +224,7 @@ class Generator:
 
     def _shard(self, **changes: Any) -> bytes:
         shard = {"schema": 1, "tenant": "local", "jobs": [self._job()]}
-        headers = {}
+        headers: dict[str, Any] = {}
         for name, value in changes.items():
             (shard if name in (*shard, "prompt") else headers)[name] = value
         return message(json.dumps([[shard], {}, {}]).encode(), **headers)

@@ -30,12 +30,13 @@ SHORT = {"MEDGEMMA_VISIBILITY_TIMEOUT": "4"}
 
 def spoil(service: Service, jobs: list[Job]) -> list[Bad]:
     """Replace the messages of these jobs, which nobody has taken yet, by malformed ones."""
-    spoilt = []
+    spoilt: list[Bad] = []
     wanted = {job.id for job in jobs}
-    for index, item in enumerate(service.redis.lrange(INTERACTIVE, 0, -1)):
+    queued: list[bytes] = service.redis.lrange(INTERACTIVE, 0, -1)  # type: ignore[assignment]
+    for index, item in enumerate(queued):
         if set(jobs_of(item.decode())) <= wanted:
             content = malformed(item, len(spoilt))
-            service.redis.lset(INTERACTIVE, index, content)
+            service.redis.lset(INTERACTIVE, index, content)  # type: ignore[arg-type]
             spoilt.append(Bad(content, INTERACTIVE, DROPPED))
     assert len(spoilt) == len(jobs)
     return spoilt

@@ -57,6 +57,26 @@ def test_one_and_many_keys_are_deleted_and_missing_ones_are_no_error(store: Stor
     assert store.keys("") == []
 
 
+@pytest.mark.parametrize(
+    ("code", "error"), [("AccessDenied", StoreRefused), ("InternalError", StoreUnreachable)]
+)
+def test_a_key_that_was_not_deleted_among_others_is_an_error(
+    store: Store, monkeypatch: pytest.MonkeyPatch, code: str, error: type[Exception]
+) -> None:
+    """The server says so in an answer that otherwise says that all went well."""
+    make_call = BaseClient._make_api_call  # type: ignore[attr-defined]
+
+    def call(client: BaseClient, name: str, options: dict[str, Any]) -> Any:
+        if name == "DeleteObjects":
+            return {"Errors": [{"Key": "b", "Code": code, "Message": "canary"}]}
+        return make_call(client, name, options)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", call)
+    with pytest.raises(error) as caught:
+        store.delete("a", "b")
+    assert "canary" not in str(caught.value)
+
+
 def test_the_first_conditional_put_wins(store: Store) -> None:
     assert store.conditional
     assert store.put_conditionally("mark", b"first")
