@@ -311,6 +311,7 @@ def connect(settings: Settings) -> Redis:
     return Redis.from_url(
         settings.broker_url.get_secret_value(),
         decode_responses=True,
+        **settings.redis_tls,
         encoding_errors="replace",  # whoever writes to Redis may put anything on a queue
         socket_connect_timeout=settings.connect_timeout,
         socket_timeout=settings.connect_timeout,
@@ -322,7 +323,9 @@ def connect(settings: Settings) -> Redis:
 
 def unreachable(settings: Settings, error: BaseException) -> BrokerUnreachable:
     """The error for a broker that did not do as it was asked."""
+    address = settings.broker_address
+    trust = ", and that MEDGEMMA_CA_FILE vouches for it" if settings.redis_tls else ""
     return BrokerUnreachable(
-        f"Redis at {settings.broker_address} cannot be used ({type(error).__name__}). "
-        "Check MEDGEMMA_BROKER_URL and that the server runs."
+        f"Redis at {address} cannot be used ({type(error).__name__}). "
+        f"Check MEDGEMMA_BROKER_URL and that the server runs{trust}."
     )

@@ -78,6 +78,8 @@ def queue_settings(settings: Settings) -> dict[str, Any]:
         "task_create_missing_queues": True,  # a client may publish for another model
         # --- the broker -------------------------------------------------------------------------
         "broker_url": settings.broker_url.get_secret_value(),
+        # Without it kombu takes whatever certificate it is shown.
+        "broker_use_ssl": settings.redis_tls or None,
         "broker_connection_timeout": settings.connect_timeout,
         "broker_connection_retry_on_startup": True,
         # For ever: a worker that stops reconnecting is deaf, and nobody is told.

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from medgemma_tasks.errors import ServiceError, StoreRefused, StoreUnreachable
+from medgemma_tasks.errors import InvalidSettings, ServiceError, StoreRefused, StoreUnreachable
 from medgemma_tasks.settings import Settings
+from medgemma_tasks.transport import travels_plain
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
 def make_client(session: Any, settings: Settings, read_timeout: float) -> S3Client:
-    """A client of a boto3 session. ``read_timeout``: seconds that the server may take to answer."""
+    """A client of a boto3 session. ``read_timeout``: seconds that the server may take to answer.
+
+    Raises InvalidSettings where AWS's own settings lead to a server in the clear.
+    """
     from botocore.config import Config
     from botocore.handlers import add_expect_header
 
@@ -26,7 +30,19 @@ def make_client(session: Any, settings: Settings, read_timeout: float) -> S3Clie
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    client: S3Client = session.client("s3", endpoint_url=settings.s3_endpoint_url, config=config)
+    client: S3Client = session.client(
+        "s3",
+        endpoint_url=settings.s3_endpoint_url,
+        verify=settings.ca_file,  # None: by the authorities that boto3 trusts
+        config=config,
+    )
+    if travels_plain(client.meta.endpoint_url) and not settings.allow_plain:
+        # Not ours, which was looked at before: AWS_ENDPOINT_URL, or that of a profile.
+        raise InvalidSettings(
+            "The AWS settings name an endpoint that would send everything in the clear to another "
+            "machine. Use https://, or set MEDGEMMA_S3_ENDPOINT_URL and, on a network of your own, "
+            "MEDGEMMA_ALLOW_PLAIN=true."
+        )
     # It waits a second for a word before each body: with it a silent server takes 6 s to tell.
     client.meta.events.unregister("before-call.s3", add_expect_header)
     return client
@@ -65,5 +81,6 @@ def failure(settings: Settings, error: Exception) -> ServiceError:
     # The library's own message may hold a URL with credentials; its class says enough.
     return StoreUnreachable(
         f"The store at {where} cannot be reached ({type(error).__name__}). "
-        "Check MEDGEMMA_S3_ENDPOINT_URL and that the server runs."
+        "Check MEDGEMMA_S3_ENDPOINT_URL and that the server runs (and, where it is about SSL, that "
+        "MEDGEMMA_CA_FILE vouches for it)."
     )
