@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Iterable
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -140,6 +141,11 @@ class Settings(BaseSettings):
                     "your own that nobody else reaches, set MEDGEMMA_ALLOW_PLAIN=true"
                 )
         return self
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        # An endpoint may hold credentials, and a path tells whose machine this is.
+        yield from {"broker": self.broker_address, "store": self.store_address}.items()
+        yield from {"tenant": self.tenant, "model": self.model}.items()
 
     @property
     def redis_tls(self) -> dict[str, Any]:
