@@ -37,6 +37,12 @@ def instances(model: type[BaseModel], text: SearchStrategy[str] = TEXT) -> Searc
     )
 
 
+def values(model: type[BaseModel], name: str) -> SearchStrategy[Any]:
+    """Valid values of one field of a model."""
+    field = model.model_fields[name]
+    return _values(field.annotation, field.metadata, TEXT)
+
+
 def _values(kind: Any, metadata: Sequence[Any], text: SearchStrategy[str]) -> SearchStrategy[Any]:
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:

@@ -26,13 +26,12 @@ from medgemma_tasks.models import (
     ImageRef,
     Live,
     Message,
-    Options,
     ServedModel,
     Strict,
 )
 from medgemma_tasks.queue import Shard, queue_names
 from medgemma_tasks.versions import read_record, read_request
-from tests.instances import TEXT, instances
+from tests.instances import TEXT, instances, values
 
 REQUESTS = instances(ExplanationRequest)
 RECORDS = instances(ExplanationRecord)
@@ -40,6 +39,9 @@ SERVED = instances(ServedModel)
 
 few = settings(max_examples=30, suppress_health_check=list(HealthCheck), deadline=None)
 """Large instances, and parts that are shared between examples."""
+
+fewer = settings(few, max_examples=10)
+"""For instances that are made of many."""
 
 # --- through JSON and the store ------------------------------------------------------------------
 
@@ -60,7 +62,6 @@ def test_a_model_comes_back_from_json_as_it_was(kind: type[Strict], data: st.Dat
 @few
 def test_a_request_loses_nothing_in_the_store(ledger: Ledger, request_: Any) -> None:
     ledger.put_request(request_)
-    ledger = ledger if ledger.tenant == request_.tenant else ledger
     assert ledger.request(request_.job_id) == request_
     content = ledger.store.get(request_key(ledger.tenant, request_.job_id))
     assert content is not None
@@ -86,7 +87,7 @@ def test_what_is_served_loses_nothing_in_the_store(ledger: Ledger, served: Serve
     assert served.name in ledger.served_models()
 
 
-@given(instances(Live), st.from_regex(r"[0-9a-f]{32}\Z"))
+@given(instances(Live), st.from_regex(r"[0-9a-f]{32}", fullmatch=True))
 @few
 def test_live_state_loses_nothing_in_redis(live: LiveState, state: Live, job: str) -> None:
     live.report(job, state)
@@ -100,7 +101,7 @@ def test_live_state_loses_nothing_in_redis(live: LiveState, state: Live, job: st
     ("kind", "read"), [(ExplanationRequest, read_request), (ExplanationRecord, read_record)]
 )
 @given(data=st.data())
-@few
+@fewer
 def test_an_unknown_field_is_refused_wherever_it_stands(
     kind: type[Strict], read: Callable[[bytes], Strict], data: st.DataObject
 ) -> None:
@@ -127,20 +128,18 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 # --- ids -----------------------------------------------------------------------------------------
 
 PARTS: dict[str, st.SearchStrategy[Any]] = {
-    "tenant": REQUESTS.map(lambda request: request.tenant),
-    "images": REQUESTS.map(lambda request: request.images),
-    "messages": REQUESTS.map(lambda request: request.messages),
-    "targets": REQUESTS.map(lambda request: request.targets),
-    "given_answer": REQUESTS.map(lambda request: request.given_answer),
-    "options": instances(Options),
+    **{
+        name: values(ExplanationRequest, name)
+        for name in ("tenant", "images", "messages", "targets", "given_answer", "options")
+    },
     "model": SERVED,
-    "nonce": st.none() | st.from_regex(r"[0-9a-f]{1,64}\Z"),
+    "nonce": st.none() | st.from_regex(r"[0-9a-f]{1,64}", fullmatch=True),
 }
 QUESTIONS = st.fixed_dictionaries(PARTS)
 
 
 @given(QUESTIONS)
-@few
+@fewer
 def test_the_same_question_has_the_same_id_in_whatever_order_it_was_made(
     question: dict[str, Any],
 ) -> None:
@@ -157,7 +156,7 @@ def test_the_same_question_has_the_same_id_in_whatever_order_it_was_made(
 
 @pytest.mark.parametrize("changed", PARTS)
 @given(data=st.data())
-@few
+@fewer
 def test_any_other_part_makes_another_id(changed: str, data: st.DataObject) -> None:
     question, other = data.draw(QUESTIONS), data.draw(PARTS[changed])
     if changed == "model":
@@ -173,8 +172,8 @@ def test_any_other_part_makes_another_id(changed: str, data: st.DataObject) -> N
 ANY = st.one_of(
     TEXT,
     st.text("./\\%\x00\n\r-0aA é", max_size=70),
-    st.from_regex(r"[0-9a-f]{32}\n?\Z"),
-    st.from_regex(r"[a-z0-9-]{1,64}\Z"),
+    st.from_regex(r"[0-9a-f]{32}\n?", fullmatch=True),
+    st.from_regex(r"[a-z0-9-]{1,64}", fullmatch=True),
     st.sampled_from(["..", "../..", "/", "", ".", "%2e%2e", "a/../b", "models", "１２"]),
 )
 SPELLINGS: dict[str, tuple[int, Callable[..., str]]] = {
@@ -200,8 +199,7 @@ def test_whatever_a_key_is_made_of_it_lies_in_its_place_or_is_none(
     parts = [data.draw(ANY | st.sampled_from(right)) for _ in range(number)]
     try:
         key = spell(*parts)
-    except InvalidRequest as error:
-        assert error.__suppress_context__
+    except InvalidRequest:
         return
     assert re.fullmatch(shape, key)
     assert not {"", ".", ".."} & set(key.split("/"))
