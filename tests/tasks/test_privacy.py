@@ -131,7 +131,7 @@ def test_no_dataclass_with_patient_text_has_a_repr_that_shows_it() -> None:
         name
         for kind in kinds
         for field in fields(kind)
-        if field.name in TEXTS and field.repr and kind.__repr__ is not object.__repr__
+        if field.name in TEXTS and field.repr and "__repr__" in vars(kind)
         if not (name := f"{kind.__module__}.{kind.__qualname__}.{field.name}").startswith(NOBODYS)
     }
     assert len(kinds) > 30
