@@ -17,7 +17,7 @@ from redis.retry import Retry
 
 from medgemma_cli.embedded.process import HOST, Launch
 from medgemma_cli.embedded.redis import EmbeddedRedis, redis_program
-from medgemma_tasks.errors import InternalError, JobCancelled
+from medgemma_tasks.errors import InternalError, JobCancelled, WorkerLost
 from medgemma_tasks.queue import queue_names
 from medgemma_tasks.settings import Settings, load_settings
 from tests.parts import JOB
@@ -88,6 +88,7 @@ def worker_of(guarded: GuardedRedis, folder: Path, name: str) -> WorkerProcess:
         name,
         MEDGEMMA_BROKER_URL=guarded.as_user("worker"),
         MEDGEMMA_VISIBILITY_TIMEOUT="4",
+        MEDGEMMA_MAX_ATTEMPTS="2",
     )
 
 
@@ -109,6 +110,8 @@ def test_a_worker_and_a_client_do_all_their_work_as_users_of_their_own(
         service = Service(client_settings, first)
         assert service.ask("What is there?").wait(WAIT).answer == ANSWER
         assert service.ask("sleep 0.2 die once").wait(WAIT).record.attempt == 2
+        with pytest.raises(WorkerLost):
+            service.ask("die").wait(WAIT)
         failing = service.ask("crash please")
         with pytest.raises(InternalError):
             failing.wait(WAIT)

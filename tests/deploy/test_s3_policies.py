@@ -112,6 +112,7 @@ def test_a_client_and_a_worker_do_all_their_work_by_their_policies(
         with pytest.raises(InternalError):
             failing.wait(1)
         assert client.submit(picture(), "crash please").id == failing.id
+    client._ledger.put_manifest("run-1", [])
     cancelled = client.submit(picture(), "Cancelled?")
     assert cancelled.cancel()
     worker.run(cancelled.id)
@@ -128,7 +129,7 @@ def test_a_client_and_a_worker_do_all_their_work_by_their_policies(
     lost = client.submit(picture(), "Lost?")
     sent: list[str] = []
     Reconciler(
-        of_worker.store, live, settle=0, publish=lambda model, tenant, job: sent.append(job)
+        of_worker.store, live, settle=0, publish=lambda model, tenant, job, *_: sent.append(job)
     ).sweep()
     assert lost.id in sent
 
