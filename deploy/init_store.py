@@ -23,6 +23,7 @@ def make_bucket(settings: Settings) -> None:
         "s3",
         endpoint_url=settings.s3_endpoint_url,
         region_name=settings.s3_region,
+        verify=settings.ca_file,
         config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
     )
     try:

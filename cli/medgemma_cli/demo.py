@@ -34,7 +34,7 @@ ANSWER_TOKENS = 40
 """Several times a phantom's answer; on other images the tiny model may not find its end."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Question:
     image: Path
     prompt: str

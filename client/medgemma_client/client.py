@@ -20,7 +20,7 @@ from medgemma_tasks.asking import Prompt, make_messages
 from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest, JobNotFound, ModelNotServed
 from medgemma_tasks.identity import job_id as identify
 from medgemma_tasks.layout import check_job_id
-from medgemma_tasks.ledger import Ledger
+from medgemma_tasks.ledger import Ledger, spell_request
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.making import make
 from medgemma_tasks.models import (
@@ -175,6 +175,7 @@ class Client:
             submitted_at=datetime.now(UTC),
             expires_at=expires_at,
         )
+        spell_request(request)  # one that is too large is told before an image is uploaded
         self._put(request, pictures)
         return self._job(job_id)
 

@@ -27,7 +27,7 @@ from medgemma_tasks.models import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Wanted:
     """What to explain, as a caller says it; whatever is given becomes a target, in this order."""
 

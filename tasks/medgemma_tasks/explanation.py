@@ -33,7 +33,7 @@ RAW = ("raw_image_relevancy", "raw_text_relevancy")
 OPTIONAL = (*RAW, "patch_scores")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ExplanationResult:
     """One target of one answer, explained. n images of rows x columns cells; t text tokens.
 

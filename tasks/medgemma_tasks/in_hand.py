@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from medgemma_tasks.queue import QUEUES, Shard
+from medgemma_tasks.queue import LARGEST_MESSAGE, QUEUES, Shard
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -72,6 +72,8 @@ def look(redis: Redis) -> set[str]:
 def jobs_of(item: str) -> tuple[str, ...]:
     """The jobs of a message as it lies in a queue or in ``unacked``; none, where it is none of ours
     (whoever can write to Redis can put anything there)."""
+    if len(item) > LARGEST_MESSAGE:
+        return ()
     try:
         message = json.loads(item)
         if isinstance(message, list):  # unacked: the message, its exchange, its routing key

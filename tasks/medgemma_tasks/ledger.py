@@ -31,8 +31,12 @@ from medgemma_tasks.models import (
     State,
     Strict,
 )
-from medgemma_tasks.store import Store
+from medgemma_tasks.store import LARGEST_RECORD, Store
 from medgemma_tasks.versions import read_record, read_request
+
+LARGEST_REQUEST = 8 * 2**20
+"""Bytes of ``request.json``, and of what workers say they hold. The largest text part has 0.4 MB
+(0.6 where all of it is escaped), an image's attributes half a kilobyte."""
 
 UPLOADS_AT_ONCE = 4
 """Artifacts of one job that are written beside each other."""
@@ -65,7 +69,7 @@ class Ledger:
 
     def served_model(self, name: str) -> ServedModel | None:
         """What the workers of a model said they hold, or None where none ever did."""
-        return self._read(layout.model_key(name), ServedModel.model_validate_json)
+        return self._read(layout.model_key(name), ServedModel.model_validate_json, LARGEST_REQUEST)
 
     def served_models(self) -> list[str]:
         """The names of all models that workers ever published."""
@@ -96,12 +100,14 @@ class Ledger:
         return png
 
     def put_request(self, request: ExplanationRequest) -> None:
-        """Write a request, after all its inputs and before its message."""
-        self.store.put(layout.request_key(self.tenant, request.job_id), _json(request))
+        """Write a request, after all its inputs and before its message. See ``spell_request``."""
+        key = layout.request_key(self.tenant, request.job_id)
+        self.store.put(key, spell_request(request))
 
     def request(self, job_id: str) -> ExplanationRequest | None:
         """A request, or None where there is none; InvalidRequest where it cannot be read."""
-        return self._read(layout.request_key(self.tenant, job_id), read_request)
+        key = layout.request_key(self.tenant, job_id)
+        return self._read(key, read_request, LARGEST_REQUEST)
 
     def has_request(self, job_id: str) -> bool:
         """Whether this job was ever submitted."""
@@ -151,8 +157,9 @@ class Ledger:
     # --- results -------------------------------------------------------------------------------
 
     def record(self, job_id: str) -> ExplanationRecord | None:
-        """The terminal mark of a job, or None while it has none."""
-        return self._read(layout.result_key(self.tenant, job_id), read_record)
+        """The terminal mark of a job, or None while it has none; InvalidRequest where it cannot be
+        read."""
+        return self._read(layout.result_key(self.tenant, job_id), read_record, LARGEST_RECORD)
 
     def finished(self, job_id: str) -> bool:
         """Whether a job has its terminal mark."""
@@ -219,9 +226,12 @@ class Ledger:
         return len(others)
 
     def commit(self, record: ExplanationRecord) -> bool:
-        """Write THE terminal mark; False where another writer was first."""
+        """Write THE terminal mark; False where another writer was first.
+
+        Raises InvalidRequest for one that would be too large to be read again.
+        """
         key = layout.result_key(self.tenant, record.job_id)
-        return self.first_writer.put(key, _json(record))
+        return self.first_writer.put(key, _json(record, "result", LARGEST_RECORD))
 
     def holding(self, job_id: str) -> AbstractContextManager[None]:
         """Wait for the lock on a job's mark, and hold it: one at a time puts a job back."""
@@ -242,8 +252,8 @@ class Ledger:
         self.store.delete(layout.result_key(self.tenant, seen.job_id))
         return True
 
-    def _read(self, key: str, read: Callable[[bytes], M]) -> M | None:
-        content = self.store.get(key)
+    def _read(self, key: str, read: Callable[[bytes], M], most: int) -> M | None:
+        content = self.store.get(key, most)
         if content is None:
             return None
         try:
@@ -256,5 +266,16 @@ class Ledger:
             ) from None
 
 
-def _json(model: BaseModel) -> bytes:
-    return model.model_dump_json().encode()
+def spell_request(request: ExplanationRequest) -> bytes:
+    """``request.json``. Raises InvalidRequest for one larger than any reader takes."""
+    return _json(request, "request", LARGEST_REQUEST)
+
+
+def _json(model: BaseModel, what: str = "record", most: int = LARGEST_RECORD) -> bytes:
+    content = model.model_dump_json().encode()
+    if len(content) > most:
+        raise InvalidRequest(
+            f"The {what} has {len(content)} bytes, and {most} is the limit. Ask with less text, or "
+            "for fewer targets."
+        )
+    return content

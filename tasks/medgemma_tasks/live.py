@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from medgemma_tasks.dropped import count, counted
 from medgemma_tasks.errors import BrokerUnreachable
 from medgemma_tasks.layout import check_job_id, check_tenant
 from medgemma_tasks.models import Death, Live
@@ -203,6 +204,17 @@ class LiveState:
         with self._reached():
             return int(self._redis.delete(*keys))
 
+    # --- what was dropped ----------------------------------------------------------------------
+
+    def count_dropped(self, place: str) -> None:
+        """One more was dropped: see ``medgemma_tasks.dropped``. Never raises."""
+        count(self._redis, place)
+
+    def dropped(self) -> dict[str, int]:
+        """How much was dropped lately, by queue (or ``NO_REQUEST``), whoever's it was."""
+        with self._reached():
+            return counted(self._redis)
+
     # --- waking those who wait -----------------------------------------------------------------
 
     def announce(self, job_id: str) -> None:
@@ -299,6 +311,7 @@ def connect(settings: Settings) -> Redis:
     return Redis.from_url(
         settings.broker_url.get_secret_value(),
         decode_responses=True,
+        **settings.redis_tls,
         encoding_errors="replace",  # whoever writes to Redis may put anything on a queue
         socket_connect_timeout=settings.connect_timeout,
         socket_timeout=settings.connect_timeout,
@@ -310,7 +323,9 @@ def connect(settings: Settings) -> Redis:
 
 def unreachable(settings: Settings, error: BaseException) -> BrokerUnreachable:
     """The error for a broker that did not do as it was asked."""
+    address = settings.broker_address
+    trust = ", and that MEDGEMMA_CA_FILE vouches for it" if settings.redis_tls else ""
     return BrokerUnreachable(
-        f"Redis at {settings.broker_address} cannot be used ({type(error).__name__}). "
-        "Check MEDGEMMA_BROKER_URL and that the server runs."
+        f"Redis at {address} cannot be used ({type(error).__name__}). "
+        f"Check MEDGEMMA_BROKER_URL and that the server runs{trust}."
     )

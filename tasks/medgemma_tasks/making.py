@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from medgemma_tasks.errors import InvalidRequest
 
@@ -17,7 +18,16 @@ def make(kind: type[M], what: str, /, **fields: object) -> M:
         return kind.model_validate(fields)
     except ValidationError as error:
         faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-            for fault in error.errors(include_input=False, include_url=False)
+            _told(fault) for fault in error.errors(include_input=False, include_url=False)
         )
         raise InvalidRequest(f"The {what} cannot be used. {faults}.") from None
+
+
+def _told(fault: ErrorDetails) -> str:
+    place, message = fault["loc"], fault["msg"]
+    # These two would name what stood there.
+    if fault["type"] == "extra_forbidden":
+        place, message = place[:-1], "it has a field that is not known here"
+    elif fault["type"] == "union_tag_invalid":
+        message = "it is of none of the known kinds"
+    return ": ".join(filter(None, (".".join(map(str, place)), message)))

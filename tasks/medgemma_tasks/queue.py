@@ -27,6 +27,11 @@ QUEUES = "medgemma.*"
 """What matches the names of all queues, of whatever model, and of nothing else in Redis."""
 
 
+LARGEST_MESSAGE = 65_536
+"""Bytes of a message as it lies on the list; a larger one is dropped unread. The largest shard has
+256 ids of 36 bytes with their quotes: 9.2 kB, 12.3 kB in base64, and some 2 kB of headers."""
+
+
 class Shard(Strict):
     """A message on the queue: ids of jobs of one model, which are answered together."""
 
@@ -73,6 +78,8 @@ def queue_settings(settings: Settings) -> dict[str, Any]:
         "task_create_missing_queues": True,  # a client may publish for another model
         # --- the broker -------------------------------------------------------------------------
         "broker_url": settings.broker_url.get_secret_value(),
+        # Without it kombu takes whatever certificate it is shown.
+        "broker_use_ssl": settings.redis_tls or None,
         "broker_connection_timeout": settings.connect_timeout,
         "broker_connection_retry_on_startup": True,
         # For ever: a worker that stops reconnecting is deaf, and nobody is told.

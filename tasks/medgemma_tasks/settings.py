@@ -6,7 +6,9 @@ AWS credentials are not settings of ours: they come by the usual AWS chain.
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+import ssl
+from collections.abc import Iterable
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -15,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from medgemma_tasks.errors import InvalidSettings
 from medgemma_tasks.models import ModelName, Tenant
+from medgemma_tasks.transport import names_tls_options, redis_tls, travels_plain
 
 NOT_SHOWN = "(not shown)"
 """What stands in a message for a URL of which no part is known to be without a secret."""
@@ -36,6 +39,11 @@ class Settings(BaseSettings):
     s3_endpoint_url: str | None = None
     """Endpoint of an S3 server other than AWS; None means AWS."""
     s3_region: str = "us-east-1"
+    ca_file: str | None = None
+    """A PEM file of certificates of authority, for Redis and S3 servers that none of the public
+    ones vouches for. Certificate and host name are verified with or without it."""
+    allow_plain: bool = False
+    """Whether connections without TLS may leave this machine: on a network of one's own."""
     tenant: Tenant = "local"
     model: ModelName = "phantom"
     """``phantom``, a Hugging Face repository, or the name under which MODEL_PATH is served."""
@@ -75,7 +83,16 @@ class Settings(BaseSettings):
     @field_validator("broker_url")
     @classmethod
     def _broker_is_redis(cls, value: SecretStr) -> SecretStr:
-        _check(value.get_secret_value(), "redis", "rediss")
+        url = value.get_secret_value()
+        _check(url, "redis", "rediss")
+        if ";" in url:
+            # What stands behind it would be another server, to kombu alone.
+            raise ValueError("must be one URL; in a password write ; as %3B")
+        if names_tls_options(url):
+            raise ValueError(
+                "must not say how TLS is done: certificate and host name are always verified; "
+                "MEDGEMMA_CA_FILE names an authority of your own"
+            )
         return value
 
     @field_validator("s3_endpoint_url")
@@ -84,6 +101,17 @@ class Settings(BaseSettings):
         if not value:
             return None  # an empty variable is how a compose file says that there is none
         _check(value, "http", "https")
+        return value
+
+    @field_validator("ca_file")
+    @classmethod
+    def _authorities_are_there(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        try:
+            ssl.create_default_context(cafile=value)
+        except OSError:  # of which ssl's is one; it may quote the path
+            raise ValueError("must be a file with certificates in PEM form") from None
         return value
 
     @field_validator("store_url")
@@ -99,6 +127,30 @@ class Settings(BaseSettings):
             # The job's process would be killed before it could mark the job as too long.
             raise ValueError("MEDGEMMA_SOFT_TIME_LIMIT must be below MEDGEMMA_HARD_TIME_LIMIT")
         return self
+
+    @model_validator(mode="after")
+    def _nothing_leaves_the_machine_in_the_clear(self) -> Self:
+        urls = {"BROKER_URL": self.broker_url.get_secret_value()}
+        if self.s3_endpoint_url is not None:
+            urls["S3_ENDPOINT_URL"] = self.s3_endpoint_url
+        for name, url in urls.items():
+            if travels_plain(url) and not self.allow_plain:
+                raise ValueError(
+                    f"MEDGEMMA_{name} would send everything in the clear to another machine "
+                    f"({without_credentials(url)}). Use rediss:// or https://; or, on a network of "
+                    "your own that nobody else reaches, set MEDGEMMA_ALLOW_PLAIN=true"
+                )
+        return self
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        # An endpoint may hold credentials, and a path tells whose machine this is.
+        yield from {"broker": self.broker_address, "store": self.store_address}.items()
+        yield from {"tenant": self.tenant, "model": self.model}.items()
+
+    @property
+    def redis_tls(self) -> dict[str, Any]:
+        """How connections to the broker are verified: options of redis-py and of kombu alike."""
+        return redis_tls(self.broker_url.get_secret_value(), self.ca_file)
 
     @property
     def bucket(self) -> str:

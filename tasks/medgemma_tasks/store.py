@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from medgemma_tasks.entry import Entry, entries_of
-from medgemma_tasks.errors import ArtifactDamaged, ServiceError, StoreRefused, StoreUnreachable
+from medgemma_tasks.errors import (
+    ArtifactDamaged,
+    InvalidRequest,
+    StoreRefused,
+)
 from medgemma_tasks.layout import probe_key
+from medgemma_tasks.s3 import failure, make_client, refusal
 from medgemma_tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,6 +35,10 @@ BULK_READ_TIMEOUT = 60.0
 
 BYTES_A_SECOND = 1_000_000
 """How slowly a server may store: for each so many bytes it is given one second more."""
+
+LARGEST_RECORD = 128 * 2**20
+"""Bytes of a JSON record that is read. A result of 512 targets (the most that a worker explains)
+over 11,000 tokens comes to it; all others are far below."""
 
 DELETE_BATCH = 1000
 """Most keys in one DeleteObjects call; a limit of S3."""
@@ -52,13 +61,16 @@ class Store:
         self._clients: dict[float, S3Client] = {}
         self._making = Lock()
 
-    def get(self, key: str) -> bytes | None:
-        """The bytes under a key, or None where there is nothing."""
-        return self._get(lambda: self._quick, key)
+    def get(self, key: str, most: int = LARGEST_RECORD) -> bytes | None:
+        """The bytes under a key, or None where there is nothing.
+
+        Raises InvalidRequest, before they are read, where they are more than ``most``.
+        """
+        return self._get(lambda: self._quick, key, most)
 
     def get_large(self, key: str) -> bytes | None:
         """As ``get``, for objects that may take longer than a moment to send."""
-        return self._get(lambda: self._bulk, key)
+        return self._get(lambda: self._bulk, key, None)
 
     def get_verified(self, key: str, sha256: str) -> bytes:
         """The bytes under a key, or ArtifactDamaged where they are missing or others."""
@@ -170,17 +182,31 @@ class Store:
                     )
                 )
             if len(batch) > 1:
-                objects = [{"Key": self._full(key)} for key in batch]
-                self._call(
-                    lambda objects=objects: self._bulk.delete_objects(  # type: ignore[misc]
-                        Bucket=self.settings.bucket, Delete={"Objects": objects, "Quiet": True}
-                    )
-                )
+                self._call(lambda batch=batch: self._delete_many(batch))  # type: ignore[misc]
 
-    def _get(self, client: Callable[[], S3Client], key: str) -> bytes | None:
+    def _delete_many(self, keys: Sequence[str]) -> None:
+        from botocore.exceptions import ClientError
+
+        objects: Any = [{"Key": self._full(key)} for key in keys]
+        answer = self._bulk.delete_objects(
+            Bucket=self.settings.bucket, Delete={"Objects": objects, "Quiet": True}
+        )
+        # Of single keys it is told so, in an answer that otherwise says that all went well.
+        for error in answer.get("Errors", []):
+            status = 403 if error.get("Code") == "AccessDenied" else 500
+            told: Any = {"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}
+            raise ClientError(told, "DeleteObjects")
+
+    def _get(self, client: Callable[[], S3Client], key: str, most: int | None) -> bytes | None:
         def read() -> bytes:
             # Made in here: a profile that is not there fails as the client is made.
             answer = client().get_object(Bucket=self.settings.bucket, Key=self._full(key))
+            if most is not None and answer["ContentLength"] > most:
+                answer["Body"].close()
+                raise InvalidRequest(
+                    f"{key} has {answer['ContentLength']} bytes, and at most {most} are read: it "
+                    "is no record of medgemma-explainer's."
+                )
             return answer["Body"].read()
 
         try:
@@ -222,42 +248,9 @@ class Store:
             code = str(error.response.get("Error", {}).get("Code", ""))
             if code in passed:
                 raise _PassedError from None
-            raise self._refusal(error.response, code) from None
+            raise refusal(self.settings, error.response, code) from None
         except (BotoCoreError, HTTPError) as error:
-            raise self._failure(error) from None
-
-    def _refusal(self, response: Any, code: str) -> ServiceError:
-        status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        where = self.settings.store_address
-        if (status >= 500 and status != 501) or code in ("SlowDown", "RequestTimeout"):
-            return StoreUnreachable(f"The store at {where} is out of order (HTTP {status}).")
-        if code == "NoSuchBucket":
-            return StoreRefused(f"The store at {where}: there is no such bucket. Make it first.")
-        return StoreRefused(
-            f"The store at {where} refused (HTTP {status}, {code}). "
-            "Check the AWS credentials and the bucket's policy; without s3:ListBucket, AWS refuses "
-            "to say that a key is absent.",
-            status=status,
-        )
-
-    def _failure(self, error: Exception) -> ServiceError:
-        from botocore.exceptions import (
-            NoCredentialsError,
-            PartialCredentialsError,
-            ProfileNotFound,
-        )
-
-        where = self.settings.store_address
-        if isinstance(error, (NoCredentialsError, PartialCredentialsError, ProfileNotFound)):
-            return StoreRefused(
-                f"There are no AWS credentials for the store at {where}. "
-                "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or an AWS_PROFILE that exists."
-            )
-        # The library's own message may hold a URL with credentials; its class says enough.
-        return StoreUnreachable(
-            f"The store at {where} cannot be reached ({type(error).__name__}). "
-            "Check MEDGEMMA_S3_ENDPOINT_URL and that the server runs."
-        )
+            raise failure(self.settings, error) from None
 
     @property
     def _quick(self) -> S3Client:
@@ -276,29 +269,10 @@ class Store:
     def _client(self, read_timeout: float) -> S3Client:
         with self._making:  # a session is not made for threads, a client is
             if read_timeout not in self._clients:
-                self._clients[read_timeout] = self._make_client(read_timeout)
+                self._clients[read_timeout] = make_client(
+                    self._session, self.settings, read_timeout
+                )
             return self._clients[read_timeout]
-
-    def _make_client(self, read_timeout: float) -> S3Client:
-        from botocore.config import Config
-        from botocore.handlers import add_expect_header
-
-        config = Config(
-            signature_version="s3v4",
-            s3={"addressing_style": "path"},
-            connect_timeout=self.settings.connect_timeout,
-            read_timeout=read_timeout,
-            retries={"mode": "standard", "total_max_attempts": 2},
-            # The newer checksum trailers are unknown to many S3 servers.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        )
-        client: S3Client = self._session.client(
-            "s3", endpoint_url=self.settings.s3_endpoint_url, config=config
-        )
-        # It waits a second for a word before each body: with it a silent server takes 6 s to tell.
-        client.meta.events.unregister("before-call.s3", add_expect_header)
-        return client
 
 
 class _PassedError(Exception):

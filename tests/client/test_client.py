@@ -91,6 +91,7 @@ def test_a_file_is_read(client: Client, tmp_path: Path) -> None:
     [
         ({"prompt": "   "}, EmptyPrompt),
         ({"prompt": "x" * 100_001}, InvalidRequest),
+        ({"prompt": ["é" * 100_000] * 50 + [0]}, InvalidRequest),
         ({"images": []}, InvalidRequest),
         ({"images": [picture()] * 86}, InvalidRequest),
         ({"images": "/nowhere/x.png"}, FileUnreadable),

@@ -24,7 +24,8 @@ from medgemma_cli.embedded.redis import redis_program
 from medgemma_tasks.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-SECRETS = ("REDIS_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY")
+REDIS_SECRETS = ("REDIS_PASSWORD", "REDIS_WORKER_PASSWORD", "REDIS_CLIENT_PASSWORD")
+SECRETS = (*REDIS_SECRETS, "S3_ACCESS_KEY", "S3_SECRET_KEY")
 ONE_SHOT = {"store-init"}
 
 
@@ -146,7 +147,10 @@ def test_what_is_built_and_mounted_is_there(services: dict[str, dict[str, Any]])
         if "build" in service:
             assert (ROOT / service["build"]["dockerfile"]).is_file()
         for part in (*service.get("command", ()), *service.get("healthcheck", {}).get("test", ())):
-            if part.startswith("/opt/medgemma/"):
+            if part.startswith("/opt/medgemma/") and "build" not in service:
+                assert "./deploy/redis:/opt/medgemma:ro" in service["volumes"]
+                assert (ROOT / "deploy" / "redis" / Path(part).name).is_file()
+            elif part.startswith("/opt/medgemma/"):
                 dockerfile = (ROOT / service["build"]["dockerfile"]).read_text()
                 assert f"COPY deploy/{Path(part).name} /opt/medgemma/" in dockerfile
                 assert (ROOT / "deploy" / Path(part).name).is_file()
@@ -178,12 +182,16 @@ def broker(services: dict[str, dict[str, Any]], tmp_path: Path) -> Iterator[redi
     program = redis_program()
     assert program is not None
     port = free_port()
-    shell, option, script = services["redis"]["command"]
-    script = script.replace("$$", "$").replace("/tmp/", f"{tmp_path}/")
-    script = script.replace("--dir /data", f"--dir {tmp_path} --port {port}")
+    shell, script, *options = services["redis"]["command"]
+    script = script.replace("/opt/medgemma", str(ROOT / "deploy" / "redis"))
+    options = [option.replace("/data", str(tmp_path)) for option in options]
     process = subprocess.Popen(
-        [shell, option, script],
-        env={"PATH": f"{program.parent}:{os.defpath}", "REDIS_PASSWORD": "a1b2"},
+        [shell, script, *options, "--port", str(port)],
+        env={
+            "PATH": f"{program.parent}:{os.defpath}",
+            "TMPDIR": str(tmp_path),
+            **dict.fromkeys(REDIS_SECRETS, "a1b2"),
+        },
         stdout=subprocess.DEVNULL,
     )
     retry = Retry(ConstantBackoff(0.1), 100)
@@ -204,7 +212,8 @@ def test_redis_starts_as_a_broker_must_and_its_password_is_in_no_command_line(
     assert settings["appendfsync"] == "everysec"
     assert settings["maxmemory-policy"] == "noeviction"
     assert settings["save"] == ""
-    assert settings["requirepass"] == "a1b2"
+    assert {"./deploy/redis:/opt/medgemma:ro"} < set(services["redis"]["volumes"])
+    assert set(REDIS_SECRETS) == set(services["redis"]["environment"])
     command = str(services["redis"]["command"]) + str(services["redis"]["healthcheck"])
     assert "${" not in command  # "$$REDIS_PASSWORD" is read inside, from the environment
 

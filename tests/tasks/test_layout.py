@@ -12,7 +12,6 @@ from tests.parts import JOB, SHA
 
 TENANT = st.from_regex(r"[a-z0-9][a-z0-9-]{0,62}", fullmatch=True)
 IDS = st.from_regex(r"[0-9a-f]{32}", fullmatch=True)
-MODELS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._]{0,20}(/[A-Za-z0-9._]{1,20})?", fullmatch=True)
 
 
 @given(TENANT, IDS)
@@ -59,13 +58,6 @@ def test_a_final_newline_is_not_overlooked() -> None:
         assert check(text) == text
         with pytest.raises(InvalidRequest):
             check(text + "\n")
-
-
-@given(MODELS)
-def test_a_models_name_comes_back_from_its_key(name: str) -> None:
-    key = layout.model_key(name)
-    assert key.count("/") == 1
-    assert layout.model_name(key) == name
 
 
 def test_other_keys_name_no_model() -> None:

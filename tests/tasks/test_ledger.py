@@ -8,7 +8,7 @@ from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest, StoreUnreacha
 from medgemma_tasks.layout import input_key, request_key, result_key
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.models import State
-from tests.parts import JOB, picture, record_of, reference, request_for
+from tests.parts import JOB, OTHER_JOB, picture, record_of, reference, request_for
 from tests.stub_engine import StubEngine
 
 FILES = {"relevancy.npz": (b"npz", "application/octet-stream"), "map-0.png": (b"png", "image/png")}
@@ -184,4 +184,25 @@ def test_what_cannot_be_read_is_an_error_that_quotes_nothing(
     assert content.decode() not in caught.value.message
     with pytest.raises(InvalidRequest):
         ledger.record(JOB)
+    assert ledger.finished(JOB)
+
+
+def test_a_record_that_is_too_large_is_neither_read_nor_written(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, record = request_for(), record_of()
+    ledger.put_request(request)
+    ledger.commit(record)
+    monkeypatch.setattr("medgemma_tasks.ledger.LARGEST_REQUEST", 100)
+    monkeypatch.setattr("medgemma_tasks.ledger.LARGEST_RECORD", 100)
+    before = ledger.store.keys("")
+    for action in (
+        lambda: ledger.request(request.job_id),
+        lambda: ledger.record(JOB),
+        lambda: ledger.put_request(request),
+        lambda: ledger.commit(record_of(OTHER_JOB)),
+    ):
+        with pytest.raises(InvalidRequest, match="100"):
+            action()
+    assert ledger.store.keys("") == before
     assert ledger.finished(JOB)

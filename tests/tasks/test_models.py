@@ -1,66 +1,19 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from medgemma_tasks.models import (
-    CharactersTarget,
-    EveryTokenTarget,
-    ExplanationRecord,
     ExplanationRequest,
     ImageAttributes,
-    KeywordTarget,
     Live,
     Message,
-    PromptTarget,
-    ServedModel,
     Stage,
     State,
     Status,
-    Target,
     TextPart,
-    TokenTarget,
 )
 from tests.parts import record_of, request_for
-
-PATIENT = st.text(max_size=200)
-TARGETS = st.one_of(
-    st.builds(KeywordTarget, keyword=st.text(min_size=1, max_size=50)),
-    st.builds(PromptTarget, keyword=st.text(min_size=1, max_size=50)),
-    st.builds(CharactersTarget, start=st.integers(0, 99), end=st.none() | st.integers(1, 99)),
-    st.builds(TokenTarget, position=st.integers(0, 10_000)),
-    st.builds(EveryTokenTarget),
-)
-
-
-@given(PATIENT, TARGETS)
-def test_a_request_comes_back_from_json(prompt: str, target: Target) -> None:
-    request = request_for(prompt, target=target)
-    assert ExplanationRequest.model_validate_json(request.model_dump_json()) == request
-
-
-@given(PATIENT, st.sampled_from([State.SUCCEEDED, State.FAILED, State.CANCELLED]))
-def test_a_record_comes_back_from_json(answer: str, state: State) -> None:
-    record = record_of(state=state).model_copy(update={"answer": answer})
-    assert ExplanationRecord.model_validate_json(record.model_dump_json()) == record
-
-
-@given(st.builds(Live, progress=st.floats(0, 1)))
-def test_live_state_comes_back_from_json(live: Live) -> None:
-    assert Live.model_validate_json(live.model_dump_json()) == live
-
-
-@given(
-    st.builds(
-        ServedModel,
-        schema_version=st.just(1),
-        name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}", fullmatch=True),
-    )
-)
-def test_what_is_served_comes_back_from_json(served: ServedModel) -> None:
-    assert ServedModel.model_validate_json(served.model_dump_json()) == served
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,20 @@ import json
 from typing import Any
 
 import pytest
+import redis
 from pydantic import ValidationError
 
 from medgemma_tasks.errors import BrokerUnreachable
-from medgemma_tasks.queue import TASK, Shard, make_app, publish, queue_names, queue_settings
+from medgemma_tasks.in_hand import jobs_of
+from medgemma_tasks.queue import (
+    LARGEST_MESSAGE,
+    TASK,
+    Shard,
+    make_app,
+    publish,
+    queue_names,
+    queue_settings,
+)
 from medgemma_tasks.settings import Settings
 from tests.parts import JOB, OTHER_JOB
 
@@ -71,6 +81,17 @@ def test_a_message_brings_no_limits_of_its_sender(sent: list[dict[str, Any]]) ->
     settings = Settings(soft_time_limit=10, hard_time_limit=12)
     publish(make_app(settings), settings, "phantom", [JOB, OTHER_JOB])
     assert not [name for name in sent[0] if "limit" in name]
+
+
+def test_the_largest_shard_is_far_below_what_a_worker_reads(stack_settings: Settings) -> None:
+    settings = stack_settings.model_copy(update={"tenant": "x" * 63})
+    model = "m" * 128
+    publish(make_app(settings), settings, model, [JOB] * 256)
+    with redis.Redis.from_url(settings.broker_url.get_secret_value()) as client:
+        (item,) = client.lrange(queue_names(model)[0], 0, -1)
+    assert len(item) < LARGEST_MESSAGE / 4
+    assert jobs_of(item.decode()) == (JOB,) * 256
+    assert jobs_of(item.decode() + " " * LARGEST_MESSAGE) == ()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
-from medgemma_tasks.errors import ArtifactDamaged, StoreRefused, StoreUnreachable
+from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest, StoreRefused, StoreUnreachable
 from medgemma_tasks.settings import Settings
 from medgemma_tasks.store import Store
 
@@ -28,6 +28,20 @@ def test_what_was_never_put_is_none(store: Store) -> None:
     assert not store.exists("a/b.json")
 
 
+def test_what_is_larger_than_asked_for_is_refused_before_it_is_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("a", b"12345")
+    assert store.get("a", most=5) == b"12345"
+
+    def read(*_: object) -> bytes:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr("botocore.response.StreamingBody.read", read)
+    with pytest.raises(InvalidRequest, match="a has 5 bytes, and at most 4"):
+        store.get("a", most=4)
+
+
 def test_keys_are_listed_in_order_without_the_prefix(store: Store) -> None:
     for key in ("jobs/b", "jobs/a", "models/x"):
         store.put(key, b"1")
@@ -41,6 +55,26 @@ def test_one_and_many_keys_are_deleted_and_missing_ones_are_no_error(store: Stor
     store.delete("b", "c", "never-there")
     store.delete()
     assert store.keys("") == []
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [("AccessDenied", StoreRefused), ("InternalError", StoreUnreachable)]
+)
+def test_a_key_that_was_not_deleted_among_others_is_an_error(
+    store: Store, monkeypatch: pytest.MonkeyPatch, code: str, error: type[Exception]
+) -> None:
+    """The server says so in an answer that otherwise says that all went well."""
+    make_call = BaseClient._make_api_call  # type: ignore[attr-defined]
+
+    def call(client: BaseClient, name: str, options: dict[str, Any]) -> Any:
+        if name == "DeleteObjects":
+            return {"Errors": [{"Key": "b", "Code": code, "Message": "canary"}]}
+        return make_call(client, name, options)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", call)
+    with pytest.raises(error) as caught:
+        store.delete("a", "b")
+    assert "canary" not in str(caught.value)
 
 
 def test_the_first_conditional_put_wins(store: Store) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from medgemma_tasks.dropped import NO_REQUEST
 from medgemma_tasks.errors import StoreRefused, StoreUnreachable
 from medgemma_tasks.layout import request_key, result_key
 from medgemma_tasks.ledger import Ledger
@@ -57,8 +58,11 @@ def test_a_finished_job_is_passed_over(runner: JobRunner, ledger: Ledger, live: 
     assert live.start_attempt(job) == 1
 
 
-def test_a_job_without_a_request_is_dropped(runner: JobRunner, ledger: Ledger) -> None:
+def test_a_job_without_a_request_is_dropped_and_counted(
+    runner: JobRunner, ledger: Ledger, live: LiveState
+) -> None:
     runner.run(JOB)
+    assert live.dropped() == {NO_REQUEST: 1}
     assert not ledger.finished(JOB)
 
 

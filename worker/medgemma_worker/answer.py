@@ -12,7 +12,7 @@ Decode = Callable[[Sequence[int]], str]
 """Ids to text, keeping special tokens and leaving white space alone."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Words:
     """A run of text within a whole sequence of tokens.
 
@@ -34,7 +34,7 @@ class Words:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Answer(Words):
     """An answer: its text is without end markers, thinking block and outer white space.
 

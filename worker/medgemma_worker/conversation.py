@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Conversation:
     """Prompt and answer as one sequence of T tokens, on the model's device."""
 

@@ -31,7 +31,7 @@ Report = Callable[[Stage, float], None]
 cancelled job): the engine lets that pass."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class File:
     """An artifact not yet stored."""
 
@@ -39,7 +39,7 @@ class File:
     content_type: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explained:
     """An explanation, ready to be stored: the fields of ExplanationRecord that the engine knows."""
 

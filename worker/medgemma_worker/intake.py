@@ -3,7 +3,7 @@
 Whoever can write to Redis can put anything on the list. Celery ends the whole worker over much of
 it, then once more when the message comes back; it quotes the rest in its log; and it obeys the time
 limits, dates and names in a message's headers. So of a message no more than its shard and its ids
-are kept, the limits are the worker's own, and what holds no shard is dropped, unquoted.
+are kept, the limits are the worker's own, and what holds no shard is dropped: counted, unquoted.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any
 
 from celery import bootsteps
 
+from medgemma_tasks.dropped import count
 from medgemma_tasks.in_hand import shard_of
-from medgemma_tasks.queue import TASK
+from medgemma_tasks.queue import LARGEST_MESSAGE, TASK
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +39,15 @@ class Intake(bootsteps.StartStopStep):
             if not answer:
                 return None  # the call timed out; None is what kombu makes of that
             key, item = answer
+            # A list's key is its queue's name and, after a separator, a priority.
+            queue = key.decode().partition(channel.sep)[0]
             try:
-                # A list's key is its queue's name and, after a separator, a priority.
-                queue = key.decode().partition(channel.sep)[0]
                 return key, rewritten(item, queue, soft, hard)
             except Exception:  # noqa: BLE001 - it can be anything, and so can what it leads to
                 log.error(DROPPED)
-                return None
+            with channel.conn_or_acquire() as client:
+                count(client, queue)
+            return None
 
         # The reply of Redis itself: kombu already fails on a message that is not JSON.
         channel.client.set_response_callback("BRPOP", taken)
@@ -56,8 +59,14 @@ def rewritten(item: bytes, queue: str, soft: int, hard: int) -> bytes:
     queue: the one that it came from, and goes back to. soft, hard: seconds for one job; a limit
     covers the whole message, so it grows with the jobs.
 
-    Raises whatever reading raises where it holds no shard for us.
+    Each taking has a delivery tag of its own. One that a message kept would let a worker that lost
+    its lease acknowledge the message for whoever has it now.
+
+    Raises whatever reading raises where it holds no shard for us, and ValueError, before it is
+    read, where it is larger than any of ours.
     """
+    if len(item) > LARGEST_MESSAGE:
+        raise ValueError
     message = json.loads(item)
     headers = message["headers"]
     task_id = _uuid(headers["id"])
@@ -83,7 +92,7 @@ def rewritten(item: bytes, queue: str, soft: int, hard: int) -> bytes:
                 "correlation_id": task_id,
                 "delivery_mode": 2,
                 "delivery_info": {"exchange": "", "routing_key": queue},
-                "delivery_tag": _uuid(message["properties"]["delivery_tag"]),
+                "delivery_tag": str(uuid.uuid4()),
                 "priority": 0,
             },
         }

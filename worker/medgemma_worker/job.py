@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
+from medgemma_tasks.dropped import NO_REQUEST
 from medgemma_tasks.errors import InvalidRequest, MedGemmaError, ModelMismatch
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
@@ -94,6 +95,7 @@ class JobRunner:
             return
         if request is None:
             log.warning("job %s: has no request, dropped", job_id)
+            around.live.count_dropped(NO_REQUEST)
             return
         try:
             WAY(Run(request, around))

@@ -16,7 +16,7 @@ from medgemma_tasks.models import AnswerTarget, Message, Options, Target, TextPa
 from medgemma_worker.pictures_in import Picture, read_picture
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Question:
     """images: mode "RGB", in the order in which the messages name them. given_answer: explain this
     answer and generate none."""

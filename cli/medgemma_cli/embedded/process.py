@@ -36,7 +36,7 @@ def free_port() -> int:
         return port
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Launch:
     """How a server program is started. Credentials go by ``env`` or ``stdin``, never ``command``:
     every user of the machine can read a command line."""

@@ -38,7 +38,7 @@ class Share:
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TargetView:
     """One target as the page shows it. fine: the maps over patches, where there are any."""
 

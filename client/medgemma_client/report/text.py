@@ -32,7 +32,7 @@ def _name(match: re.Match[str]) -> str:
     return f"[U+{ord(match[0]):04X}]"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Piece:
     """A run of the answer; `target` where it is part of what was explained."""
 
@@ -60,7 +60,7 @@ def answer_pieces(answer: str, spans: Sequence[Span]) -> list[Piece]:
     return pieces
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Token:
     """A token to show: `shade` 0..1, or None for one that is on no scale."""
 
@@ -71,7 +71,7 @@ class Token:
     target: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Tokens:
     """The text of prompt and answer by tokens, and the ends of their scale (None: flat)."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -14,14 +15,31 @@ SCHEMA_VERSION = 2
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 Tenant = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
+_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._]|-[A-Za-z0-9._])*"
+ModelName = Annotated[str, StringConstraints(pattern=rf"^{_PART}(?:/{_PART})*$", max_length=128)]
+"""No "--": in keys and queues it stands for "/", and two names must not share them."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class Strict(BaseModel):
-    """Frozen, and unknown fields are an error: a typo must not pass as a default."""
+_SHOWN = frozenset(
+    {"job_id", "jobs", "tenant", "state", "stage", "progress", "attempt", "kind", "role"}
+)
+"""Fields that a repr may show: ids, and words of ours."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+class Strict(BaseModel):
+    """Frozen, and unknown fields are an error: a typo must not pass as a default.
+
+    Neither a repr nor an error of validation quotes what a field holds: a prompt, an answer or a
+    keyword is patient data, and either of the two ends up in some log.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return [(name, value) for name, value in super().__repr_args__() if name in _SHOWN]
 
 
 class State(StrEnum):

@@ -21,7 +21,7 @@ FIRST_SEED: Final = 400_000
 """Of the phantoms: apart from those of training and of its checks."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Question:
     """One image and what to explain of the answer about it.
 

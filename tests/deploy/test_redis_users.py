@@ -1,0 +1,237 @@
+"""The Redis users of deploy/redis: they can do their work, and nothing that is not theirs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from medgemma_cli.embedded.process import HOST, Launch
+from medgemma_cli.embedded.redis import EmbeddedRedis, redis_program
+from medgemma_tasks.errors import InternalError, JobCancelled, WorkerLost
+from medgemma_tasks.queue import queue_names
+from medgemma_tasks.settings import Settings, load_settings
+from tests.parts import JOB
+from tests.service.harness import Service, WorkerProcess
+from tests.stub_engine import ANSWER
+
+ROOT = Path(__file__).parents[2]
+WAIT = 40.0
+PASSWORDS = {"default": "a" * 32, "worker": "b" * 32, "client": "c" * 32}
+ONCE = Retry(NoBackoff(), 0)
+QUEUE = queue_names("phantom")[0]
+
+
+class GuardedRedis(EmbeddedRedis):
+    """Redis as deploy/redis/start.sh starts it."""
+
+    def as_user(self, name: str) -> str:
+        return f"redis://{name}:{PASSWORDS[name]}@{HOST}:{self.port}/0"
+
+    @property
+    def url(self) -> str:
+        return self.as_user("default")
+
+    def _launch(self, folder: Path, port: int) -> Launch:
+        program = redis_program()
+        assert program is not None
+        script = ROOT / "deploy" / "redis" / "start.sh"
+        return Launch(
+            command=("sh", str(script), "--bind", HOST, "--port", str(port), "--dir", str(folder)),
+            env={
+                "PATH": f"{program.parent}:{os.defpath}",
+                "TMPDIR": str(folder),
+                "REDIS_PASSWORD": PASSWORDS["default"],
+                "REDIS_WORKER_PASSWORD": PASSWORDS["worker"],
+                "REDIS_CLIENT_PASSWORD": PASSWORDS["client"],
+            },
+        )
+
+    def _secrets(self) -> Sequence[str]:
+        return tuple(PASSWORDS.values())
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[GuardedRedis]:
+    with GuardedRedis() as server:
+        yield server
+
+
+@pytest.fixture
+def operator(guarded: GuardedRedis) -> Iterator[Any]:
+    with redis.Redis.from_url(guarded.url, decode_responses=True) as client:
+        client.flushall()
+        client.execute_command("ACL", "LOG", "RESET")
+        yield client
+
+
+@pytest.fixture
+def client_settings(
+    stack_settings: Settings, guarded: GuardedRedis, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
+    monkeypatch.setenv("MEDGEMMA_BROKER_URL", guarded.as_user("client"))
+    return load_settings()
+
+
+def worker_of(guarded: GuardedRedis, folder: Path, name: str) -> WorkerProcess:
+    return WorkerProcess(
+        folder,
+        name,
+        MEDGEMMA_BROKER_URL=guarded.as_user("worker"),
+        MEDGEMMA_VISIBILITY_TIMEOUT="4",
+        MEDGEMMA_MAX_ATTEMPTS="2",
+    )
+
+
+def refusals(operator: Any) -> list[str]:
+    """What was refused to whom, but for what redis-py tries on every connection and can do
+    without."""
+    return [
+        f"{entry['username']}: {entry['reason']} {entry['object']}"
+        for entry in operator.acl_log()
+        if not entry["object"].startswith("client")
+    ]
+
+
+def test_a_worker_and_a_client_do_all_their_work_as_users_of_their_own(
+    guarded: GuardedRedis, operator: Any, client_settings: Settings, tmp_path: Path
+) -> None:
+    first, second = (worker_of(guarded, tmp_path, name) for name in ("first", "second"))
+    with first:
+        service = Service(client_settings, first)
+        assert service.ask("What is there?").wait(WAIT).answer == ANSWER
+        assert service.ask("sleep 0.2 die once").wait(WAIT).record.attempt == 2
+        with pytest.raises(WorkerLost):
+            service.ask("die").wait(WAIT)
+        failing = service.ask("crash please")
+        with pytest.raises(InternalError):
+            failing.wait(WAIT)
+        assert service.ask("crash please").id == failing.id  # put back: archived, locked, queued
+        with pytest.raises(InternalError):
+            failing.wait(WAIT)
+        cancelled = service.ask("sleep 20")
+        service.running(cancelled)
+        assert cancelled.cancel()
+        with pytest.raises(JobCancelled):
+            cancelled.wait(WAIT)
+        # What a worker held that was killed is another's once its lease has run out.
+        held = service.ask("sleep 3 held")
+        service.running(held)
+        os.killpg(first.pid, signal.SIGKILL)
+        with second:
+            assert held.wait(WAIT).answer == ANSWER
+            # What Redis lost comes back: the reconciler of a worker alone runs beside it.
+            busy = service.ask("sleep 5 busy")
+            service.running(busy)
+            lost = service.ask("Lost?")
+            operator.flushdb()
+            assert lost.wait(WAIT).answer == ANSWER
+            assert busy.wait(WAIT).answer == ANSWER
+            assert ping(guarded) == 0
+            second.terminate()
+            assert second.wait(WAIT) == 0
+        assert service.client.models() == ["phantom"]
+    assert refusals(operator) == []
+
+
+def ping(guarded: GuardedRedis) -> int:
+    """The health check of a worker's container."""
+    command = [sys.executable, str(ROOT / "deploy" / "ping_worker.py")]
+    environment = {**os.environ, "MEDGEMMA_BROKER_URL": guarded.as_user("worker")}
+    return subprocess.run(command, env=environment, timeout=60).returncode
+
+
+DANGEROUS = (
+    "FLUSHALL",
+    "FLUSHDB",
+    "CONFIG GET *",
+    "CONFIG SET dir /tmp",
+    "KEYS *",
+    "RANDOMKEY",
+    "SHUTDOWN NOSAVE",
+    "DEBUG SLEEP 0",
+    "MONITOR",
+    "ACL LIST",
+    "ACL SETUSER default nopass",
+    "CLIENT LIST",
+    "CLIENT KILL TYPE normal",
+    "SCRIPT FLUSH",
+    "MODULE LIST",
+    "REPLICAOF 127.0.0.1 1",
+    "MIGRATE 127.0.0.1 1 x 0 1",
+    "SAVE",
+    "SWAPDB 0 1",
+    "GET other",
+    "SET other 1",
+    "DEL other",
+    "LPUSH other 1",
+    "EXPIRE other 1",
+    "PUBLISH other 1",
+    "EVAL return(redis.call('get','other')) 0",
+    "EVAL return(redis.call('flushall')) 0",
+)
+THE_CLIENT = (
+    f"LRANGE {QUEUE} 0 -1",
+    f"RPOP {QUEUE}",
+    f"BRPOP {QUEUE} 1",
+    "HGETALL unacked",
+    "HGET unacked x",
+    "ZRANGE unacked_index 0 -1",
+    "SCAN 0",
+    f"GET medgemma:live:other:{JOB}",
+    f"SET medgemma:cancel:other:{JOB} 1",
+    f"SET medgemma:lock:other/jobs/{JOB}/result.json 1",
+    "SET medgemma:lock:reconcile 1",
+    "SET medgemma:running:x 1",
+    f"SUBSCRIBE medgemma:done:other:{JOB}",
+    f"PUBLISH medgemma:done:other:{JOB} 1",
+    "PUBLISH /0.celery.pidbox {}",  # by which a worker is told to shut down
+    "SUBSCRIBE /0.celery.pidbox",
+    f"LPUSH {JOB}.reply.celery.pidbox x",
+    f"EVAL return(redis.call('rpop','{QUEUE}')) 0",
+)
+FORBIDDEN = [
+    *((user, command) for user in ("worker", "client") for command in DANGEROUS),
+    *(("client", command) for command in THE_CLIENT),
+]
+
+
+@pytest.mark.parametrize(("user", "command"), FORBIDDEN)
+def test_whatever_is_not_its_own_is_refused(
+    guarded: GuardedRedis, operator: Any, user: str, command: str
+) -> None:
+    operator.set("other", "x")
+    operator.lpush(QUEUE, "x")
+    with (
+        redis.Redis.from_url(guarded.as_user(user)) as client,
+        pytest.raises(redis.ResponseError, match=r"permission|can't (run|access)|not allowed"),
+    ):
+        client.execute_command(*command.split(" "))
+    assert operator.get("other") == "x"
+    assert operator.llen(QUEUE) == 1
+
+
+@pytest.mark.parametrize("user", ["worker", "client", "default", "nobody"])
+def test_nobody_comes_in_without_the_right_password(guarded: GuardedRedis, user: str) -> None:
+    with (
+        redis.Redis(port=guarded.port, username=user, password="wrong", retry=ONCE) as client,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        client.ping()
+
+
+def test_no_password_is_in_a_file_or_on_a_command_line(guarded: GuardedRedis) -> None:
+    users = (guarded.folder / "users.acl").read_text()
+    command = Path(f"/proc/{guarded.pid}/cmdline").read_text()
+    assert users.count("#") == len(PASSWORDS)
+    for password in PASSWORDS.values():
+        assert password not in users + command
