@@ -1,0 +1,31 @@
+"""The lease: what a living worker holds is nobody else's, however long it takes."""
+
+from __future__ import annotations
+
+from medgemma_tasks.queue import TASK
+from tests.faults.scene import Scene
+from tests.service.harness import together, until
+from tests.stub_engine import ANSWER, StubEngine
+
+WAIT = 30.0
+SHORT = {"MEDGEMMA_VISIBILITY_TIMEOUT": "2"}
+
+
+def test_a_job_of_three_visibility_timeouts_starts_once(scene: Scene) -> None:
+    """Fault 3: the lease is renewed, so there is exactly one start beside an idle worker."""
+    with together(scene.another("one", **SHORT), scene.another("two", **SHORT)):
+        job = scene.ask("sleep 6.5")
+        assert job.wait(WAIT).answer == ANSWER
+    scene.settle([job])
+
+
+def test_a_message_is_leased_while_the_child_still_loads(scene: Scene) -> None:
+    """Fault 3, of a worker that took its message before its model was there."""
+    scene.straight.publish_model(StubEngine().served)
+    job = scene.ask("Who waits for whom?")
+    with scene.another("slow", STUB_LOAD_SECONDS="5", **SHORT).spawned() as slow:
+        until(lambda: TASK in slow.log and "received" in slow.log, WAIT, lambda: slow.log)
+        with scene.another("quick", **SHORT) as quick:
+            assert job.wait(WAIT).answer == ANSWER
+            assert "received" not in quick.log
+    scene.settle([job])
