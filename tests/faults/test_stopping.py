@@ -25,7 +25,7 @@ def test_a_worker_that_is_told_to_stop_under_load_leaves_all_it_has_to_another(
             until(scene.marks, WAIT, lambda: second.log)
             first.terminate()
             first.wait(grace + SLACK)
-            assert scene.marks()[long.id] == 0
+            assert f"job {long.id}: succeeded" not in first.log
             scene.finish(jobs, WAIT, lambda: second.log)
             assert second.holds(long)
     scene.settle([long], starts=2)

@@ -10,12 +10,13 @@ import pytest
 
 from medgemma_client.job import Job
 from tests.faults.scene import Scene
-from tests.service.harness import until
+from tests.service.harness import WorkerProcess, until
 from tests.stub_engine import ANSWER
 
 WAIT = 30.0
-HELD = 3.0
-"""Seconds for which S3 stays away: longer than two tries of a client that waits for an answer."""
+HELD = 1.0
+"""Seconds for which S3 is away at least, once the worker has seen it."""
+AWAY = "waiting for a part that is away"
 
 KINDS: dict[str, Callable[[Scene], None]] = {
     "refuses": lambda scene: scene.s3.refuse(),
@@ -44,8 +45,7 @@ def test_a_store_that_fails_before_the_mark_is_waited_for_with_the_message_kept(
         assert at_the_mark.wait(WAIT), worker.log
         assert len(scene.artifacts_of(job)) == 3
         KINDS[kind](scene)
-        is_kept(scene, job)
-        assert "waiting for a part that is away" in worker.log
+        is_kept(scene, job, worker)
         scene.s3.restore()
         assert job.wait(WAIT).answer == ANSWER
         until(lambda: scene.messages() == 0, WAIT, lambda: worker.log)
@@ -57,9 +57,8 @@ def test_a_store_that_takes_one_artifact_and_not_another_is_given_no_mark(scene:
     scene.s3.busy(lambda method, path: method == "PUT" and path.endswith("/overlay-0.png"))
     with scene.worker as worker:
         job = scene.ask("All or nothing?")
-        until(lambda: "waiting for a part that is away" in worker.log, WAIT, lambda: worker.log)
+        is_kept(scene, job, worker)
         assert "overlay-0.png" not in scene.artifacts_of(job)
-        is_kept(scene, job)
         scene.s3.restore()
         assert job.wait(WAIT).answer == ANSWER
     scene.settle([job])
@@ -71,17 +70,21 @@ def test_a_store_that_is_away_before_a_job_begins_sends_it_back_to_the_queue(sce
         first, second = scene.ask("sleep 1"), scene.ask("Next?")
         scene.running(first)
         scene.s3.refuse()
-        until(lambda: "waiting for a part that is away" in worker.log, WAIT, lambda: worker.log)
+        until(lambda: AWAY in worker.log, WAIT, lambda: worker.log)
         scene.s3.restore()
         for job in (first, second):
             assert job.wait(WAIT).record.attempt == 1
     scene.settle([first, second])
 
 
-def is_kept(scene: Scene, job: Job) -> None:
-    """For HELD seconds: the message is there, and nobody sees a mark."""
-    until_then = time.monotonic() + HELD
-    while time.monotonic() < until_then:
-        assert scene.messages() == 1
+def is_kept(scene: Scene, job: Job, worker: WorkerProcess) -> None:
+    """Until the worker knows that the store is away, and on: the message is there, and no mark."""
+    start, seen = time.monotonic(), 0.0
+    while not seen or time.monotonic() < seen + HELD:
         assert scene.mark(job) is None
+        if scene.artifacts_of(job):
+            assert scene.messages() == 1
+        if not seen and AWAY in worker.log:
+            seen = time.monotonic()
+        assert time.monotonic() < start + WAIT, worker.log
         time.sleep(0.05)
