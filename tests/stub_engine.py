@@ -1,8 +1,9 @@
 """An engine without torch, for tests of the queue: the prompt says how it behaves.
 
 ``sleep N`` takes N seconds, reporting on the way; ``hang N`` takes them without reporting, and
-``deaf`` hears no signal meanwhile; ``die`` kills its process; ``memory`` and ``crash``
-raise. With ``once`` all that is for its first start, and any other is over in a moment.
+``deaf`` hears no signal meanwhile; ``gate`` waits until there is a file STUB_LEDGER.gate; ``die``
+kills its process; ``memory`` and ``crash`` raise. With ``once`` all that is for its first start, and
+any other is over in a moment.
 
 Each load of the engine, and each start and each end of a job, is a line in the file that
 STUB_LEDGER names. STUB_LOAD_SECONDS is what a load takes, STUB_RELOAD_SECONDS what any but the
@@ -118,6 +119,9 @@ def _behave(prompt: str, job_id: str, report: Report) -> None:
             signal.signal(number, signal.SIG_IGN)
     if "hang" in words:
         time.sleep(float(words[words.index("hang") + 1]))
+    while "gate" in words and not Path(os.environ["STUB_LEDGER"] + ".gate").exists():
+        time.sleep(0.05)
+        report(Stage.GENERATING, 0.5)
     if "die" in words:
         os.kill(os.getpid(), signal.SIGKILL)
     if "memory" in words:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,3 +52,6 @@ def scene(
     with S3Proxy(s3_server.port, exists if conditional else None) as proxy:
         monkeypatch.setenv("MEDGEMMA_S3_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
         yield Scene(load_settings(), proxy, straight, tmp_path)
+    # Past S3, which takes a minute for so many: nobody asks for this prefix again.
+    folder = s3_server.folder / "buckets" / stack_settings.bucket / stack_settings.prefix
+    shutil.rmtree(folder, ignore_errors=True)

@@ -45,6 +45,10 @@ class Scene(Service):
         """A worker, not started, with some settings of its own."""
         return WorkerProcess(self._folder, name, **environment)
 
+    def open_gate(self) -> None:
+        """Let all jobs whose prompt is "gate" go on, now and from here on."""
+        self.worker.ledger_path.with_name("ledger.gate").touch()
+
     # --- jobs ----------------------------------------------------------------------------------
 
     def ask_all(self, prompts: Iterable[str]) -> list[Job]:
