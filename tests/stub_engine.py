@@ -2,8 +2,8 @@
 
 ``sleep N`` takes N seconds, reporting on the way; ``hang N`` takes them without reporting, and
 ``deaf`` hears no signal meanwhile; ``gate`` waits until there is a file STUB_LEDGER.gate; ``die``
-kills its process; ``memory`` and ``crash`` raise. With ``once`` all that is for its first start, and
-any other is over in a moment.
+kills its process; ``memory`` and ``crash`` raise. With ``once`` all that is for its first start,
+and any other is over in a moment.
 
 Each load of the engine, and each start and each end of a job, is a line in the file that
 STUB_LEDGER names. STUB_LOAD_SECONDS is what a load takes, STUB_RELOAD_SECONDS what any but the

@@ -1,5 +1,4 @@
-"""A scene for each test: a Redis database and a store prefix of its own behind a proxy of its own.
-"""
+"""A scene for each test: a Redis database, and a store prefix behind a proxy, of its own."""
 
 from __future__ import annotations
 

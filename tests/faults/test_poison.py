@@ -32,7 +32,9 @@ def test_a_poison_job_amid_a_shard_ends_as_worker_lost_and_the_others_succeed(
     deaths = record.error.details["deaths"]
     assert [death["attempt"] for death in deaths] == [1, 2, 3]
     assert {death["signal"] for death in deaths} == {"SIGKILL"}
-    assert all(death["memory_bytes"] for death in deaths), [death["memory_bytes"] for death in deaths]
+    assert all(death["memory_bytes"] for death in deaths), [
+        death["memory_bytes"] for death in deaths
+    ]
     assert scene.straight.request(poison.id) is not None
 
 

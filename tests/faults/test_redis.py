@@ -68,9 +68,7 @@ def test_connections_are_reset_again_and_again_and_no_job_is_lost_or_run_twice(
 def behind(proxy: Proxy, scene: Scene, port: int) -> WorkerProcess:
     """A worker that reaches Redis through a proxy alone."""
     url = scene.settings.broker_url.get_secret_value()
-    return scene.another(
-        MEDGEMMA_BROKER_URL=url.replace(f":{port}/", f":{proxy.port}/"), **SHORT
-    )
+    return scene.another(MEDGEMMA_BROKER_URL=url.replace(f":{port}/", f":{proxy.port}/"), **SHORT)
 
 
 def test_redis_loses_its_memory_amid_two_hundred_jobs_and_each_commits_once(scene: Scene) -> None:
