@@ -24,6 +24,8 @@ def test_a_poison_job_amid_a_shard_ends_as_worker_lost_and_the_others_succeed(
         assert scene.ask("Alive after that?").wait(WAIT).answer == ANSWER
         until(lambda: scene.messages() == 0, WAIT, lambda: worker.log)
     scene.settle(jobs, starts=None, at_most=2)
+    order = [worker.started(job)[-1] for job in (*jobs, poison)]
+    assert order[-1] == max(order)  # nobody waits for its last attempt
     scene.settle([poison], state=State.FAILED, starts=3)
     record = scene.straight.record(poison.id)
     assert record is not None

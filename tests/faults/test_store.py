@@ -18,10 +18,16 @@ HELD = 1.0
 """Seconds for which S3 is away at least, once the worker has seen it."""
 AWAY = "waiting for a part that is away"
 
+
+def busy(scene: Scene) -> None:
+    scene.s3.slow(0.0)
+    scene.s3.busy()
+
+
 KINDS: dict[str, Callable[[Scene], None]] = {
     "refuses": lambda scene: scene.s3.refuse(),
     "hangs": lambda scene: scene.s3.hang(),
-    "answers 503": lambda scene: scene.s3.busy(),
+    "answers 503": busy,
 }
 
 

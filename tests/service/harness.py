@@ -51,7 +51,11 @@ class WorkerProcess:
 
     def starts(self, job: Job) -> int:
         """How often the engine was started for a job, by any worker that shares the folder."""
-        return sum(line.startswith(f"start {job.id}") for line in self._lines())
+        return len(self.started(job))
+
+    def started(self, job: Job) -> list[int]:
+        """When it was started for a job: places in the order of all that happened."""
+        return [k for k, line in enumerate(self._lines()) if line.startswith(f"start {job.id}")]
 
     @property
     def loads(self) -> int:
@@ -60,8 +64,7 @@ class WorkerProcess:
 
     def child_of(self, job: Job) -> int:
         """The process that started a job last."""
-        lines = [line for line in self._lines() if line.startswith(f"start {job.id}")]
-        return int(lines[-1].split()[2])
+        return int(self._lines()[self.started(job)[-1]].split()[2])
 
     def holds(self, job: Job) -> bool:
         """Whether it was a child of this worker that started a job last, and is alive."""
