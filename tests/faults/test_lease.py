@@ -12,10 +12,13 @@ SHORT = {"MEDGEMMA_VISIBILITY_TIMEOUT": "2"}
 
 
 def test_a_job_of_three_visibility_timeouts_starts_once(scene: Scene) -> None:
-    """Fault 3: the lease is renewed, so there is exactly one start beside an idle worker."""
-    with together(scene.another("one", **SHORT), scene.another("two", **SHORT)):
+    """Fault 3: the lease is renewed, so beside an idle worker there is exactly one start, and the
+    message is nobody else's even to look at."""
+    workers = [scene.another(name, **SHORT) for name in ("one", "two")]
+    with together(*workers):
         job = scene.ask("sleep 6.5")
         assert job.wait(WAIT).answer == ANSWER
+    assert sum(worker.log.count("received") for worker in workers) == 1
     scene.settle([job])
 
 
