@@ -6,13 +6,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint types contracts bench phantom schema clean
+.PHONY: demo test test-faults lint types contracts bench phantom schema clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo        explain a phantom X-ray, end to end, and write out/demo/"
 	@echo "make demo IMAGE=x.dcm PROMPT=\"...\" KEYWORD=...   the same for a file of yours"
 	@echo "make test        run all tests"
+	@echo "make test-faults REPEAT=20   break everything around a job, 20 times, and write out/faults.md"
 	@echo "make bench       print the figures that the README quotes"
 	@echo "make phantom     train the phantom model again (15 minutes on 2 cores)"
 
@@ -32,6 +33,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+REPEAT ?= 1
+test-faults: $(READY)
+	$(BIN)/python -m pytest -p tests.faults.repeat --repeat $(REPEAT) --summary out/faults.md tests/faults
 
 lint: $(READY)
 	$(BIN)/ruff check .

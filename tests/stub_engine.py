@@ -1,9 +1,13 @@
 """An engine without torch, for tests of the queue: the prompt says how it behaves.
 
 ``sleep N`` takes N seconds, reporting on the way; ``hang N`` takes them without reporting, and
-``deaf`` hears no signal meanwhile; ``die`` kills its process, ``die once`` only at its
-first start; ``memory`` and ``crash`` raise. Each start and each end of a job is a line in the file
-that STUB_LEDGER names.
+``deaf`` hears no signal meanwhile; ``gate`` waits until there is a file STUB_LEDGER.gate; ``die``
+kills its process; ``memory`` and ``crash`` raise. With ``once`` all that is for its first start,
+and any other is over in a moment.
+
+Each load of the engine, and each start and each end of a job, is a line in the file that
+STUB_LEDGER names. STUB_LOAD_SECONDS is what a load takes, STUB_RELOAD_SECONDS what any but the
+first does.
 """
 
 from __future__ import annotations
@@ -42,9 +46,13 @@ ANSWER = "canary-answer: there is no pneumothorax."
 def load(settings: Settings) -> StubEngine:
     if os.environ.get("STUB_LOAD") == "fail":
         raise ModelLoadFailed("The stub was told not to load.")
+    note("load", "-")
+    seconds = os.environ.get("STUB_LOAD_SECONDS", "0")
+    if _count("load") > 1:
+        seconds = os.environ.get("STUB_RELOAD_SECONDS", seconds)
     if os.environ.get("STUB_LOAD") == "die":
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(float(os.environ.get("STUB_LOAD_SECONDS", "0")))
+    time.sleep(float(seconds))
     return StubEngine(settings.model, os.environ.get("STUB_REVISION", "stub-1"))
 
 
@@ -97,6 +105,8 @@ def _prompt(request: ExplanationRequest) -> str:
 
 def _behave(prompt: str, job_id: str, report: Report) -> None:
     words = prompt.split()
+    if "once" in words and _count(f"start {job_id}") > 1:
+        return
     if "sleep" in words:
         seconds = float(words[words.index("sleep") + 1])
         end = time.monotonic() + seconds
@@ -109,7 +119,10 @@ def _behave(prompt: str, job_id: str, report: Report) -> None:
             signal.signal(number, signal.SIG_IGN)
     if "hang" in words:
         time.sleep(float(words[words.index("hang") + 1]))
-    if "die" in words and ("once" not in words or _starts(job_id) == 1):
+    while "gate" in words and not Path(os.environ["STUB_LEDGER"] + ".gate").exists():
+        time.sleep(0.05)
+        report(Stage.GENERATING, 0.5)
+    if "die" in words:
         os.kill(os.getpid(), signal.SIGKILL)
     if "memory" in words:
         raise MemoryError
@@ -117,9 +130,10 @@ def _behave(prompt: str, job_id: str, report: Report) -> None:
         raise ValueError(f"cannot use {prompt}")
 
 
-def _starts(job_id: str) -> int:
-    lines = Path(os.environ["STUB_LEDGER"]).read_text().splitlines()
-    return sum(line.startswith(f"start {job_id}") for line in lines)
+def _count(what: str) -> int:
+    path = os.environ.get("STUB_LEDGER")
+    lines = Path(path).read_text().splitlines() if path else []
+    return sum(line.startswith(f"{what} ") for line in lines)
 
 
 def explain(

@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
 import redis
 
 from medgemma_client.client import Client
@@ -50,12 +51,27 @@ class WorkerProcess:
 
     def starts(self, job: Job) -> int:
         """How often the engine was started for a job, by any worker that shares the folder."""
-        return sum(line.startswith(f"start {job.id}") for line in self._lines())
+        return len(self.started(job))
+
+    def started(self, job: Job) -> list[int]:
+        """When it was started for a job: places in the order of all that happened."""
+        return [k for k, line in enumerate(self._lines()) if line.startswith(f"start {job.id}")]
+
+    @property
+    def loads(self) -> int:
+        """How often the engine was loaded, by any worker that shares the folder."""
+        return sum(line.startswith("load ") for line in self._lines())
 
     def child_of(self, job: Job) -> int:
         """The process that started a job last."""
-        lines = [line for line in self._lines() if line.startswith(f"start {job.id}")]
-        return int(lines[-1].split()[2])
+        return int(self._lines()[self.started(job)[-1]].split()[2])
+
+    def holds(self, job: Job) -> bool:
+        """Whether it was a child of this worker that started a job last, and is alive."""
+        try:
+            return psutil.Process(self.child_of(job)).ppid() == self.pid
+        except psutil.NoSuchProcess:
+            return False
 
     def spawn(self) -> None:
         folders = [ROOT, *(ROOT / name for name in ("client", "tasks", "worker", "cli"))]
@@ -87,8 +103,12 @@ class WorkerProcess:
 
     def __enter__(self) -> Self:
         self.spawn()
-        until(lambda: "serving" in self.log, START_SECONDS, lambda: self.log)
+        self.ready()
         return self
+
+    def ready(self) -> None:
+        """Wait until it serves."""
+        until(lambda: "serving" in self.log, START_SECONDS, lambda: self.log)
 
     def wait(self, timeout: float) -> int:
         assert self._process is not None
@@ -96,6 +116,10 @@ class WorkerProcess:
 
     def terminate(self) -> None:
         os.kill(self.pid, signal.SIGTERM)
+
+    def signal_all(self, number: int) -> None:
+        """A signal for the whole process group: parent, child and reconciler."""
+        os.killpg(self.pid, number)
 
     def __exit__(
         self,
@@ -110,6 +134,17 @@ class WorkerProcess:
 
     def _lines(self) -> list[str]:
         return self.ledger_path.read_text().splitlines() if self.ledger_path.exists() else []
+
+
+@contextmanager
+def together(*workers: WorkerProcess) -> Iterator[None]:
+    """Workers that start beside each other."""
+    with ExitStack() as stack:
+        for worker in workers:
+            stack.enter_context(worker.spawned())
+        for worker in workers:
+            worker.ready()
+        yield
 
 
 class Service:
