@@ -22,7 +22,7 @@ class Kind(Enum):
     CRASH_AGAIN = 10
     """Asked again once it has failed: its mark goes into the history, and it fails once more."""
     CANCELLED = 30
-    CANCELLED_AGAIN = 10
+    CANCELLED_AGAIN = 11
     """Asked again once it is cancelled: it may succeed."""
     QUICK_AGAIN = 21
     """Asked twice: it is one job all the same."""

@@ -116,17 +116,16 @@ class Faults:
                 worker.signal(signal.SIGSTOP)
                 return lambda: worker.signal(signal.SIGCONT)
             case "told to end":
-                worker.wanted = False
-                worker.process.terminate()
+                worker.tell_to_end()  # it is started again as soon as it has ended
                 return lambda: self._end(worker)
             case _:
                 raise ValueError(fault.kind)
 
     def _end(self, worker: Worker) -> None:
-        if worker.ended() is None:
+        if worker.ending:
             self.killed_in_the_end += 1
             worker.kill()
-        worker.spawn()
+            worker.spawn()
 
 
 def _nothing() -> None:

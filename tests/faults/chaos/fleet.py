@@ -53,11 +53,13 @@ class Worker:
             MEDGEMMA_MAX_ATTEMPTS=str(MAX_ATTEMPTS),
         )
         self.wanted = True
-        """False from when the run ends it, until it is started again."""
+        """False from when the run kills it, until it is started again."""
+        self.ending = False
+        """Whether it was told to end."""
         self.spawns = 0
 
     def spawn(self) -> None:
-        self.wanted = True
+        self.wanted, self.ending = True, False
         self.spawns += 1
         self.process.spawn()
 
@@ -80,6 +82,10 @@ class Worker:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
+    def tell_to_end(self) -> None:
+        self.ending = True
+        self.process.terminate()
+
     def kill(self) -> None:
         self.wanted = False
         self.signal(signal.SIGKILL)
@@ -97,6 +103,8 @@ class Fleet:
         self.workers = [Worker(folder, number) for number in range(workers)]
         self.by_themselves: list[str] = []
         """Workers that ended though nobody had told them to."""
+        self.badly: list[str] = []
+        """Those that were told to end, and ended with a status that is not 0."""
         self._exit = ExitStack()
 
     @property
@@ -105,12 +113,16 @@ class Fleet:
         return self.workers[0].process.ledger_path
 
     def supervise(self) -> None:
-        """Start again what ended by itself."""
+        """Start again what has ended."""
         for worker in self.workers:
             status = worker.ended() if worker.wanted else None
-            if status is not None:
+            if status is None:
+                continue
+            if not worker.ending:
                 self.by_themselves.append(f"{worker.name} with status {status}")
-                worker.spawn()
+            elif status != 0:
+                self.badly.append(f"{worker.name} with status {status}")
+            worker.spawn()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -149,9 +161,7 @@ class Fleet:
 
     @staticmethod
     def _serves(worker: Worker) -> None:
-        until(
-            lambda: "serving" in worker.process.log, START_SECONDS, lambda: worker.process.log
-        )
+        until(lambda: "serving" in worker.process.log, START_SECONDS, lambda: worker.process.log)
 
     def _environment(self) -> dict[str, str]:
         return self.stack.environment() | {
