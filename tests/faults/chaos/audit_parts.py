@@ -19,8 +19,8 @@ TEMPORARY = "no temporary file is left"
 KEYS = "after the sweep Redis has no key of a finished job, and none that stays for ever"
 QUEUES = "the queues are empty, and nothing is unacknowledged"
 
-BINDING = "_kombu.binding."
-"""kombu's sets of which queue is bound to which exchange: one a queue, however many jobs."""
+BINDING = "_kombu.binding"
+"""kombu's own notes of which queue is bound to which exchange: three, however many jobs."""
 
 _ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
