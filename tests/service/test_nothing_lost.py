@@ -59,3 +59,14 @@ def test_redis_loses_its_memory_and_every_job_commits_once(idle: Service, tmp_pa
         assert [worker.starts(job) for job in jobs] == [1] * len(jobs)
         assert f"job {jobs[0].id}: was lost" not in worker.log
         assert f"job {jobs[-1].id}: was lost" in worker.log
+
+
+def test_a_job_whose_message_is_gone_as_its_child_dies_is_put_back_by_an_idle_worker(
+    idle: Service, tmp_path: Path
+) -> None:
+    with WorkerProcess(tmp_path, **SHORT) as worker:
+        job = idle.ask("sleep 2 die once")
+        idle.running(job)
+        idle.redis.flushall()  # so that the parent gives back what is not there
+        assert job.wait(WAIT).answer == ANSWER
+        assert worker.starts(job) == 2
