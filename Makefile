@@ -6,13 +6,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint types contracts bench phantom schema clean
+.PHONY: demo test chaos lint types contracts bench phantom schema clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo        explain a phantom X-ray, end to end, and write out/demo/"
 	@echo "make demo IMAGE=x.dcm PROMPT=\"...\" KEYWORD=...   the same for a file of yours"
 	@echo "make test        run all tests"
+	@echo "make chaos       everything goes wrong at once for 10 minutes; is any job lost or doubled?"
 	@echo "make bench       print the figures that the README quotes"
 	@echo "make phantom     train the phantom model again (15 minutes on 2 cores)"
 
@@ -32,6 +33,14 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# CONDITIONAL=no commits by the lock in Redis, as before a store without conditional puts.
+SECONDS ?= 600
+JOBS ?= 2000
+WORKERS ?= 3
+SEED ?= 1
+chaos: $(READY)
+	$(BIN)/python -m tests.faults.chaos --seconds $(SECONDS) --jobs $(JOBS) --workers $(WORKERS) --seed $(SEED) $(if $(filter no,$(CONDITIONAL)),--no-conditional)
 
 lint: $(READY)
 	$(BIN)/ruff check .
