@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from itertools import count
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from medgemma_client.client import Client
 from medgemma_tasks.errors import ServiceError
@@ -27,6 +27,9 @@ from medgemma_tasks.settings import Settings
 from medgemma_tasks.store import Store
 from tests.faults.chaos.asks import Ask, Asked, Batch, Kind
 from tests.parts import picture, reference, request_for
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 PAUSE = 0.5
 """Seconds after a call that failed, or a look that found nothing, until the next."""
@@ -122,7 +125,7 @@ class _One:
         self.ledger = Ledger(Store(asker.settings), self.live)
 
     @cached_property
-    def app(self) -> object:
+    def app(self) -> Celery:
         return make_app(self.asker.settings)
 
     def stubbornly(self, action: Callable[[], T]) -> T:
@@ -185,7 +188,7 @@ def _shard(batch: Batch) -> Work:
             one.asker.note(request.job_id, ask)
             jobs.append(request.job_id)
         settings = one.asker.settings
-        one.stubbornly(lambda: publish(one.app, settings, settings.model, jobs, batch=True))  # type: ignore[arg-type]
+        one.stubbornly(lambda: publish(one.app, settings, settings.model, jobs, batch=True))
         one.stubbornly(lambda: one.live.mark_queued(jobs))
 
     return work

@@ -110,7 +110,7 @@ def _ask(random: Random, kind: Kind, number: int) -> Ask:
         Kind.CRASH_AGAIN: "crash",
         Kind.CANCELLED: "sleep 2",
         Kind.CANCELLED_AGAIN: "sleep 1",
-        Kind.SLEEP: f"sleep {random.uniform(0.1, 0.6):.2f}",
+        Kind.SLEEP: f"sleep {random.uniform(0.2, 1.2):.2f}",
     }
     return Ask(kind, f"{does.get(kind, 'quick')} of {number}", random.uniform(0.0, 4.0))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from medgemma_client.client import Client
+from medgemma_client.job import Job
 from tests.faults.chaos.asker import Asker
 from tests.faults.chaos.asks import Ask, Kind
 from tests.faults.chaos.fleet import Fleet
@@ -18,7 +19,7 @@ def deaf_workers(fleet: Fleet, asker: Asker) -> list[str]:
     """The workers that take none of many jobs, a line each. All of these jobs end first."""
     client, start, read = Client(fleet.straight), time.monotonic(), len(_lines(fleet))
     hearing: set[str] = set()
-    number, jobs = 0, []
+    number, jobs = 0, list[Job]()
     while len(hearing) < len(fleet.workers) and time.monotonic() - start < PATIENCE:
         for _ in range(2 * len(fleet.workers)):
             number += 1
@@ -33,8 +34,8 @@ def deaf_workers(fleet: Fleet, asker: Asker) -> list[str]:
     return [f"{name} lives, and took none of {number} jobs" for name in sorted(names - hearing)]
 
 
-def _ended(job: object) -> bool:
-    return job.status().state.terminal  # type: ignore[attr-defined, no-any-return]
+def _ended(job: Job) -> bool:
+    return job.status().state.terminal
 
 
 def _lines(fleet: Fleet) -> list[str]:

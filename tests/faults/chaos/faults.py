@@ -115,17 +115,27 @@ class Faults:
             case "stopped":
                 worker.signal(signal.SIGSTOP)
                 return lambda: worker.signal(signal.SIGCONT)
+            case "parent stopped":
+                os.kill(worker.process.pid, signal.SIGSTOP)
+                return lambda: worker.signal(signal.SIGCONT)
+            case "stopped, then killed":
+                worker.signal(signal.SIGSTOP)
+                return lambda: self._kill(worker)
             case "told to end":
                 worker.tell_to_end()  # it is started again as soon as it has ended
                 return lambda: self._end(worker)
             case _:
                 raise ValueError(fault.kind)
 
+    @staticmethod
+    def _kill(worker: Worker) -> None:
+        worker.kill()
+        worker.spawn()
+
     def _end(self, worker: Worker) -> None:
         if worker.ending:
             self.killed_in_the_end += 1
-            worker.kill()
-            worker.spawn()
+            self._kill(worker)
 
 
 def _nothing() -> None:

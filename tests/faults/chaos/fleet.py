@@ -28,7 +28,7 @@ from tests.service.harness import WorkerProcess, until
 
 MAX_ATTEMPTS = 6
 """Starts of a job. A fault hits a job that runs with a chance of some 5%, so that an honest one has
-all six spoilt once in a hundred million; a poison job dies six times, which costs it seconds."""
+all six spoilt once in sixty million; a poison job dies six times, which costs it seconds."""
 
 SHUTDOWN_GRACE = 2
 """Seconds."""

@@ -37,6 +37,8 @@ OF_A_WORKER: dict[str, Range] = {
     "killed": (0.3, 2.0),  # until the supervisor starts another
     # Longer than the visibility timeout, and under the 20 s that a lock of 30 s allows for.
     "stopped": (VISIBILITY_TIMEOUT + 1.0, VISIBILITY_TIMEOUT + 7.0),
+    "parent stopped": (VISIBILITY_TIMEOUT + 1.0, VISIBILITY_TIMEOUT + 7.0),  # its child goes on
+    "stopped, then killed": (VISIBILITY_TIMEOUT + 1.0, VISIBILITY_TIMEOUT + 7.0),
     "told to end": (15.0, 20.0),  # until it is killed, if it has not ended
 }
 OF_REDIS: dict[str, Range] = {

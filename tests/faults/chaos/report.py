@@ -44,7 +44,7 @@ class Report:
             *_table("Done to it", self.faults),
             *_table("Jobs by what they came to", self.findings.ends),
             *_table("Figures", self.figures),
-            *_table("Keys that stay in Redis", self.keys),
+            *_table("Keys in Redis: kombu's own, and such as lapse", self.keys),
             "## Checks",
             "",
         ]
