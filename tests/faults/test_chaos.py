@@ -22,7 +22,7 @@ from tests.faults.chaos.audit import (
     audit_jobs,
     unnamed,
 )
-from tests.faults.chaos.audit_parts import keys_left, starts, wasted
+from tests.faults.chaos.audit_parts import keys_left, starts, too_often, wasted
 from tests.faults.chaos.plan import OF_A_WORKER, OF_REDIS, OF_S3, plan
 from tests.faults.chaos.run import Options, Run
 from tests.faults.s3_proxy import Put
@@ -260,6 +260,13 @@ def test_keys_that_should_have_gone_are_found_in_redis(scene: Scene) -> None:
     redis.set("medgemma:for-ever", "1")
     found = sorted(line.split(" (")[1] for line in keys_left(redis, [scene.asked]))
     assert found == ["of a finished job)", "without an end)"]
+
+
+def test_a_poison_job_that_was_started_too_often_is_found(ledger: Ledger) -> None:
+    scene = Scene(ledger, Kind.POISON)
+    lines = [f"start {JOB} {number}" for number in range(7)]
+    assert too_often(starts(lines[:6]), [scene.asked], 6) == []
+    assert len(too_often(starts(lines), [scene.asked], 6)) == 1
 
 
 def test_a_start_that_was_not_needed_is_wasted(scene: Scene) -> None:

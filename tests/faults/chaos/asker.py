@@ -49,7 +49,6 @@ class Asker:
         self.defects: list[str] = []
         """What no client may ever be told."""
         self.stopping = threading.Event()
-        self._started = time.monotonic()
         self._numbers = count()
         self._work: list[tuple[float, int, Work]] = []
         self._ready = threading.Condition()

@@ -19,19 +19,22 @@ from tests.faults.chaos.asker import Asker
 from tests.faults.chaos.asks import questions
 from tests.faults.chaos.audit import ORPHANS, Findings, audit_jobs, unnamed
 from tests.faults.chaos.audit_parts import (
+    BOUNDED,
     KEYS,
     QUEUES,
     TEMPORARY,
     files_left,
+    folders_left,
     keys_left,
     kinds_of_keys,
     starts,
+    too_often,
     waiting,
     wasted,
 )
 from tests.faults.chaos.deaf import deaf_workers
 from tests.faults.chaos.faults import Faults
-from tests.faults.chaos.fleet import Fleet, wait_for_end
+from tests.faults.chaos.fleet import MAX_ATTEMPTS, Fleet, wait_for_end
 from tests.faults.chaos.plan import plan
 from tests.faults.chaos.report import Report
 from tests.faults.chaos.watch import Watch
@@ -165,6 +168,10 @@ class Run:
         findings.ask(TEMPORARY).extend(files_left(fleet.workers))
         findings.ask(ALIVE).extend(fleet.by_themselves)
         started = starts(fleet.ledger_path.read_text().splitlines())
+        # Redis forgets the count when it is flushed; a worker told to end takes its start back.
+        flushed, ended = faults.done["redis flushed"], faults.done["worker told to end"]
+        limit = MAX_ATTEMPTS * (1 + flushed) + ended
+        findings.ask(BOUNDED).extend(too_often(started, asked, limit))
         figures = {
             "jobs": len(asked),
             "jobs put back by their clients": findings.put_back,
@@ -177,6 +184,7 @@ class Run:
             "failures that clients were told of": dict(asker.failures),
             "objects that nothing named, before the sweep": len(before),
             "swept": asdict(swept),
+            "empty temporary folders that killed workers left": folders_left(fleet.workers),
             **{f"seconds {name}": value for name, value in self._seconds.items()},
         }
         return Report(
