@@ -6,7 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-faults lint types contracts bench phantom schema clean
+.PHONY: demo test test-faults chaos soak lint types contracts bench phantom schema clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,8 @@ help:
 	@echo "make demo IMAGE=x.dcm PROMPT=\"...\" KEYWORD=...   the same for a file of yours"
 	@echo "make test        run all tests"
 	@echo "make test-faults REPEAT=20   break everything around a job, 20 times, and write out/faults.md"
+	@echo "make chaos       everything goes wrong at once for 10 minutes; is any job lost or doubled?"
+	@echo "make soak        does a worker keep its memory over 2,000 jobs?"
 	@echo "make bench       print the figures that the README quotes"
 	@echo "make phantom     train the phantom model again (15 minutes on 2 cores)"
 
@@ -37,6 +39,18 @@ test: $(READY)
 REPEAT ?= 1
 test-faults: $(READY)
 	$(BIN)/python -m pytest -p tests.faults.repeat --repeat $(REPEAT) --summary out/faults.md tests/faults
+
+# CONDITIONAL=no commits by the lock in Redis, as before a store without conditional puts.
+SECONDS ?= 600
+JOBS ?= 2000
+WORKERS ?= 3
+SEED ?= 1
+chaos: $(READY)
+	$(BIN)/python -m tests.faults.chaos --seconds $(SECONDS) --jobs $(JOBS) --workers $(WORKERS) --seed $(SEED) $(if $(filter no,$(CONDITIONAL)),--no-conditional)
+
+# Memory of a worker's parent and child over 2,000 phantom jobs; some 5 minutes.
+soak: $(READY)
+	$(BIN)/python benchmarks/soak.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

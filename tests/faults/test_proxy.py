@@ -23,7 +23,7 @@ from tests.service.harness import until
 if TYPE_CHECKING:
     from medgemma_cli.embedded import EmbeddedRedis, EmbeddedS3
 
-SOON = 5.0
+SOON = 10.0
 
 
 @pytest.fixture
@@ -38,11 +38,11 @@ def connection(redis_server: EmbeddedRedis, redis_proxy: Proxy) -> Iterator[redi
     """A connection through the proxy that tries nothing twice."""
     url = redis_server.url.replace(f":{redis_server.port}/", f":{redis_proxy.port}/")
     once = Retry(NoBackoff(), 0)
-    with redis.Redis.from_url(url, socket_timeout=0.5, retry=once) as client:
+    with redis.Redis.from_url(url, socket_timeout=2.0, retry=once) as client:
         yield client
 
 
-def s3_client(server: EmbeddedS3, port: int, read_timeout: float = 1.0) -> Any:
+def s3_client(server: EmbeddedS3, port: int, read_timeout: float = 3.0) -> Any:
     return boto3.client(
         "s3",
         endpoint_url=f"http://127.0.0.1:{port}",
@@ -231,7 +231,7 @@ def test_no_put_of_a_client_that_gave_up_arrives_late(
     s3: Any, s3_proxy: S3Proxy, straight: Any, fault: str
 ) -> None:
     if fault == "slow":
-        s3_proxy.slow(3.0)
+        s3_proxy.slow(30.0)
     else:
         s3_proxy.hang()
     with pytest.raises(HTTPClientError):

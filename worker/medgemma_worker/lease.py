@@ -49,7 +49,7 @@ def renew(consumer: Any) -> None:
     channel = consumer.task_consumer.channel
     # After a reconnection a running job's message belongs to a channel that is gone.
     running = {request.message.delivery_tag for request in list(state.reserved_requests)}
-    tags = running | set(channel.qos._delivered)
+    tags = running | set(unacknowledged(channel))
     if not tags:
         return
     now = time.time()
@@ -61,3 +61,13 @@ def renew(consumer: Any) -> None:
         log.warning(
             "the lease of %d messages was not renewed (%s)", len(tags), type(error).__name__
         )
+
+
+def unacknowledged(channel: Any) -> dict[str, Any]:
+    """The messages of a channel, by their tags, that were neither acknowledged nor given back.
+
+    kombu keeps one that was until the next comes: an idle worker would hold its last for ever, and
+    of a job whose message was lost nobody would know that it is nowhere.
+    """
+    qos = channel.qos
+    return {tag: item for tag, item in list(qos._delivered.items()) if tag not in qos._dirty}

@@ -13,6 +13,7 @@ from celery.worker import state
 from redis.exceptions import RedisError
 
 from medgemma_tasks.in_hand import interval, shard_of, tell
+from medgemma_worker.lease import unacknowledged
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def say(consumer: Any) -> None:
     channel = consumer.task_consumer.channel
     # As the lease does: after a reconnection a running job's message is not the channel's.
     messages = [request.message for request in list(state.reserved_requests)]
-    messages += list(channel.qos._delivered.values())
+    messages += unacknowledged(channel).values()
     jobs = {job for message in messages for job in _jobs(message)}
     if not jobs:
         return

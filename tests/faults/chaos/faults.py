@@ -1,0 +1,142 @@
+"""Doing the faults of the plan, each at its time, and undoing them."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from itertools import count
+from random import Random
+
+from redis.exceptions import RedisError
+
+from tests.faults.chaos.fleet import Fleet, Worker
+from tests.faults.chaos.plan import REDIS, S3, Fault
+
+Undo = Callable[[], None]
+
+
+class Faults:
+    """Call ``due`` again and again, from the thread that entered the fleet."""
+
+    def __init__(self, fleet: Fleet, plan: Iterable[Fault]) -> None:
+        self._fleet = fleet
+        self.done: Counter[str] = Counter()
+        """By part and kind; all workers are one part."""
+        self.last = "none yet"
+        self.killed_in_the_end = 0
+        """Workers that were told to end and did not, in the time they were given."""
+        self._numbers = count()
+        self._agenda: list[tuple[float, int, Fault | Undo]] = []
+        for fault in plan:
+            self._put(fault.at, fault)
+
+    @property
+    def over(self) -> bool:
+        return not self._agenda
+
+    def due(self, now: float) -> None:
+        """Do what is due. ``now``: seconds since the beginning."""
+        while self._agenda and self._agenda[0][0] <= now:
+            at, _, what = heapq.heappop(self._agenda)
+            if isinstance(what, Fault):
+                self._put(at + what.seconds, self._do(what))
+                self.last = str(what)
+            else:
+                what()
+
+    def _put(self, at: float, what: Fault | Undo) -> None:
+        heapq.heappush(self._agenda, (at, next(self._numbers), what))
+
+    def _do(self, fault: Fault) -> Undo:
+        self.done[f"{fault.part.partition('-')[0]} {fault.kind}"] += 1
+        if fault.part == REDIS:
+            return self._to_redis(fault)
+        if fault.part == S3:
+            return self._to_s3(fault)
+        worker = next(worker for worker in self._fleet.workers if worker.name == fault.part)
+        return self._to_worker(fault, worker)
+
+    def _to_redis(self, fault: Fault) -> Undo:
+        server, proxy = self._fleet.stack.redis, self._fleet.redis_proxy
+        match fault.kind:
+            case "reset":
+                proxy.reset()
+            case "killed":
+                server.kill()
+                return server.start
+            case "hanging":
+                proxy.hang()
+                return proxy.restore
+            case "flushed":
+                with suppress(RedisError):  # none is left of before a restart: one more try
+                    self._fleet.redis.ping()
+                self._fleet.redis.flushall()
+            case _:
+                raise ValueError(fault.kind)
+        return _nothing
+
+    def _to_s3(self, fault: Fault) -> Undo:
+        server, proxy = self._fleet.stack.s3, self._fleet.s3_proxy
+        match fault.kind:
+            case "reset":
+                proxy.reset()
+                return _nothing
+            case "killed":
+                server.kill()
+                return server.start
+            case "hanging":
+                proxy.hang()
+            case "slow":
+                # From what is merely slow to longer than a client waits for a small record.
+                proxy.slow(0.1 + 2.9 * fault.level)
+            case "busy":
+                sometimes = Random(fault.level)
+                proxy.busy(lambda method, path: sometimes.random() < 0.5)
+            case "busy for marks":
+                proxy.busy(lambda method, path: method == "PUT" and path.endswith("/result.json"))
+            case _:
+                raise ValueError(fault.kind)
+        return proxy.restore
+
+    def _to_worker(self, fault: Fault, worker: Worker) -> Undo:
+        match fault.kind:
+            case "child killed":
+                for pid in worker.children():
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                return _nothing
+            case "killed":
+                worker.kill()
+                return worker.spawn
+            case "stopped":
+                worker.signal(signal.SIGSTOP)
+                return lambda: worker.signal(signal.SIGCONT)
+            case "parent stopped":
+                os.kill(worker.process.pid, signal.SIGSTOP)
+                return lambda: worker.signal(signal.SIGCONT)
+            case "stopped, then killed":
+                worker.signal(signal.SIGSTOP)
+                return lambda: self._kill(worker)
+            case "told to end":
+                worker.tell_to_end()  # it is started again as soon as it has ended
+                return lambda: self._end(worker)
+            case _:
+                raise ValueError(fault.kind)
+
+    @staticmethod
+    def _kill(worker: Worker) -> None:
+        worker.kill()
+        worker.spawn()
+
+    def _end(self, worker: Worker) -> None:
+        if worker.ending:
+            self.killed_in_the_end += 1
+            self._kill(worker)
+
+
+def _nothing() -> None:
+    pass
