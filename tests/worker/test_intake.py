@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from medgemma_tasks.queue import TASK
+from medgemma_worker.board import Board
 from medgemma_worker.intake import DROPPED, Intake, rewritten
 from tests.parts import JOB, OTHER_JOB
 
@@ -40,6 +41,7 @@ def taken() -> Taken:
     consumer = SimpleNamespace(
         app=SimpleNamespace(
             conf=SimpleNamespace(task_soft_time_limit=10, task_time_limit=12),
+            board=Board(),
         ),
         task_consumer=SimpleNamespace(channel=SimpleNamespace(client=client, sep="\x06\x16")),
     )
