@@ -188,7 +188,7 @@ def test_if_one_device_is_given_up_the_others_go_on(
 ) -> None:
     nvidia_smi(THREE_GPUS)
     supervisor.start("0,2", FAIL_ON_GPU_0, healthy_after=60)
-    supervisor.log_says("Worker gpu-0 failed to start 3 times in a row")
+    supervisor.log_says("Worker gpu-0 failed to load 3 times in a row")
     (alive,) = [worker for worker in supervisor.workers(4) if worker["device"] == "gpu-2"]
     assert supervisor.running.poll() is None
     assert not gone(alive["pid"])
