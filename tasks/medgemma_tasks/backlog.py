@@ -69,7 +69,8 @@ def waiting(redis: Redis, submitted_at: SubmittedAt) -> list[Waiting]:
             for item in items(redis, key):
                 queue.messages += 1
                 queue.jobs += len(jobs_of(item))
-            queue.oldest = _oldest(redis, key, submitted_at)
+            ages = (queue.oldest, _oldest(redis, key, submitted_at))
+            queue.oldest = min(filter(None, ages), default=None)
     for _, item in redis.hscan_iter(UNACKED, count=PAGE):
         if (queue := of(_came_from(item))) is not None:
             queue.delivered += len(jobs_of(item))

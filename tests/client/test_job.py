@@ -167,9 +167,11 @@ def test_a_bar_goes_one_way_through_the_stages() -> None:
 
 def test_a_bar_can_be_had_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with watcher(True) as watch:
+        assert watch is not None
         watch(Status(job_id=JOB, state=State.RUNNING, stage=Stage.GENERATING, progress=0.5))
+        watch(Status(job_id=JOB, state=State.SUBMITTED, ahead=12))
     with watcher(None) as watch:
-        watch(Status(job_id=JOB, state=State.SUBMITTED))
+        assert watch is None
     assert capsys.readouterr().out == ""
 
 

@@ -117,6 +117,7 @@ class Voice:
         self._started_at = self._since = datetime.now(UTC)
         self._reason_to_ask = 0.0
         """When there last was one to ask the queue, on the monotonic clock; as those below."""
+        self._doing: tuple[WorkerState, tuple[str, str] | None] | None = None
         self._said: tuple[WorkerState, WorkersJob | None] | None = None
         self._due = 0.0
         self._not_before = 0.0
@@ -134,8 +135,9 @@ class Voice:
         if not self._board.ready or self._board.busy:
             self._reason_to_ask = now
         state, job = state_of(self._seen(now), longest_silence(self._settings)), self._job()
-        if self._said is None or _is_other((state, job), self._said):
-            self._since = datetime.now(UTC)
+        doing = (state, None if job is None else (job.tenant, job.job_id))
+        if doing != self._doing:
+            self._doing, self._since = doing, datetime.now(UTC)
         if now >= self._not_before and ((state, job) != self._said or now >= self._due):
             self._say(state, job, now)
 
@@ -219,14 +221,6 @@ def device_of(environment: Mapping[str, str], wanted: str) -> str:
     if shown in ("", "-1"):
         return "cpu"
     return shown or wanted
-
-
-def _is_other(
-    new: tuple[WorkerState, WorkersJob | None], old: tuple[WorkerState, WorkersJob | None]
-) -> bool:
-    """Whether state or job are others. A later stage of the same job is the same."""
-    ids = [None if job is None else (job.tenant, job.job_id) for _, job in (new, old)]
-    return (new[0], ids[0]) != (old[0], ids[1])
 
 
 def _overdue() -> float:

@@ -109,6 +109,7 @@ class _Child:
     _pauses: int = 0
     _failures: int = 0
     _heard: WorkerHealth | None = None
+    _how: str = ""
     _ready: int = 0
     """The process that was last known to be ready."""
 
@@ -128,7 +129,11 @@ class _Child:
         if health is None or process is None or health.pid != process.pid:
             self._heard = None  # the word of a predecessor is none
             return
-        self._heard = health
+        how = "serves" if health.state.serves else f"is {health.state.value}"
+        if how != self._how:
+            level = logging.WARNING if health.state is WorkerState.DEFUNCT else logging.INFO
+            log.log(level, "Worker %s, pid %d, %s.", self.device.name, health.pid, how)
+        self._how, self._heard = how, health
         if health.state.serves:
             self._ready = health.pid
 
@@ -159,6 +164,7 @@ class _Child:
             *(self.device.name, process.returncode, lived),
         )
         self._count(process, lived)
+        self._heard, self._how = None, ""
         if lived >= STEADY_SECONDS:
             self._pauses = 0
         self.due = time.monotonic() + min(self.first_pause * 2**self._pauses, LONGEST_PAUSE)
