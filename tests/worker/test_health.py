@@ -216,3 +216,10 @@ def test_since_when_a_worker_is_so_outlasts_a_lost_connection(
     since = said(redis_fake).since
     voice.arrive("cpu@here")
     assert said(redis_fake).since == since
+
+
+def test_a_worker_that_is_stopped_before_it_arrived_says_nothing(
+    voice: Voice, redis_fake: fakeredis.FakeRedis
+) -> None:
+    voice.stopping()
+    assert workers(redis_fake) == []

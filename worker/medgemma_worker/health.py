@@ -130,7 +130,10 @@ class Voice:
         self.look()
 
     def look(self) -> None:
-        """Say how the worker is, where that has changed or it is time to say it again."""
+        """Say how the worker is, where that has changed or it is time to say it again. One that
+        did not arrive yet has nothing to say."""
+        if not self._name:
+            return
         now = time.monotonic()
         if not self._board.ready or self._board.busy:
             self._reason_to_ask = now

@@ -83,7 +83,7 @@ class WorkerHealth(Strict):
     """What a worker says of itself in Redis, every few seconds."""
 
     schema_version: Literal[1] = 1
-    name: str = Field(max_length=256)
+    name: str = Field(min_length=1, max_length=256)
     """Its node's name: ``<device>@<host>`` under a supervisor."""
     host: str = Field(max_length=256)
     model: ModelName
