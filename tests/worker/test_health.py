@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from types import SimpleNamespace
 
 import fakeredis
 import pytest
@@ -223,3 +224,19 @@ def test_a_worker_that_is_stopped_before_it_arrived_says_nothing(
 ) -> None:
     voice.stopping()
     assert workers(redis_fake) == []
+
+
+def test_a_message_is_overdue_once_its_hard_limit_has_passed(
+    voice: Voice, board: Board, redis_fake: fakeredis.FakeRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board.begin_loading(1)
+    board.loaded()
+    requests: list[SimpleNamespace] = []
+    monkeypatch.setattr("celery.worker.state.active_requests", requests)
+    with board.working():
+        for ago, state in ((600.0, WorkerState.BUSY), (700.0, WorkerState.DEFUNCT)):
+            waits = SimpleNamespace(time_limits=(660, 600), time_start=None)
+            begun = SimpleNamespace(time_limits=(660, 600), time_start=time.time() - ago)
+            requests[:] = [waits, begun]
+            voice.arrive("cpu@here")
+            assert said(redis_fake).state is state
