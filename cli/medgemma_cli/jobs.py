@@ -199,9 +199,13 @@ def _print_status(status: Status, as_json: bool) -> None:
     if as_json:
         print(status.model_dump_json())
         return
+    from medgemma_client.watching import in_words
+
     words: list[Any] = [status.job_id, status.state.value]
     if status.stage is not None:
         words.append(f"{status.stage.value} {status.progress:.0%}")
+    elif status.ahead is not None:
+        words.append(f"({in_words(status)})")
     if status.error is not None:
         words.append(f"{status.error.message} [{status.error.code}]")
     print(*words)

@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from medgemma_cli import dead, demo, evaluate, jobs, layers
+from medgemma_cli import queue as queue_command
 from medgemma_cli import reconcile as reconcile_command
 from medgemma_cli import sweep as sweep_command
 from medgemma_cli import worker as worker_command
@@ -34,6 +35,7 @@ app.command("submit")(jobs.submit)
 app.command("status")(jobs.status)
 app.command("fetch")(jobs.fetch)
 app.command("cancel")(jobs.cancel)
+app.command("queue")(queue_command.queue)
 app.command("reconcile")(reconcile_command.reconcile)
 app.command("dead")(dead.dead)
 app.command("requeue")(dead.requeue)

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from medgemma_tasks.models import Stage, Status
+from medgemma_tasks.backlog import MOST_AHEAD
+from medgemma_tasks.models import Stage, State, Status
 
 Watcher = Callable[[Status], None]
 
@@ -20,15 +21,15 @@ _SHARE = {
 
 
 @contextmanager
-def watcher(progress: bool | Watcher | None) -> Iterator[Watcher]:
-    """The watcher that is wanted: the caller's own, a bar, or one that shows nothing."""
+def watcher(progress: bool | Watcher | None) -> Iterator[Watcher | None]:
+    """The watcher that is wanted: the caller's own, a bar, or none."""
     if callable(progress):
         yield progress
     elif progress or (progress is None and _somebody_watches()):
         with _bar() as watch:
             yield watch
     else:
-        yield lambda status: None
+        yield None
 
 
 def overall(status: Status) -> float:
@@ -37,6 +38,18 @@ def overall(status: Status) -> float:
         return status.progress
     start, end = _SHARE[status.stage]
     return start + (end - start) * status.progress
+
+
+def in_words(status: Status) -> str:
+    """The stage of a job that runs, or its place in the queue, in a few words."""
+    if status.stage is not None:
+        return status.stage.value
+    if status.state is not State.SUBMITTED or status.ahead is None:
+        return status.state.value
+    if status.ahead == 0:
+        return "queued, next"
+    more = " or more" if status.ahead >= MOST_AHEAD else ""
+    return f"queued, {status.ahead:,}{more} ahead"
 
 
 @contextmanager
@@ -49,8 +62,7 @@ def _bar() -> Iterator[Watcher]:
         task = bar.add_task("submitted", total=1.0)
 
         def watch(status: Status) -> None:
-            stage = status.state.value if status.stage is None else status.stage.value
-            bar.update(task, description=stage, completed=overall(status))
+            bar.update(task, description=in_words(status), completed=overall(status))
 
         yield watch
 

@@ -60,7 +60,7 @@ def look(redis: Redis) -> set[str]:
     """
     seen: set[str] = set()
     for queue in redis.scan_iter(QUEUES, PAGE, _type="LIST"):
-        for item in _items(redis, queue):
+        for item in items(redis, queue):
             seen.update(jobs_of(item))
     for _, item in redis.hscan_iter(UNACKED, count=PAGE):
         seen.update(jobs_of(item))
@@ -72,15 +72,21 @@ def look(redis: Redis) -> set[str]:
 def jobs_of(item: str) -> tuple[str, ...]:
     """The jobs of a message as it lies in a queue or in ``unacked``; none, where it is none of ours
     (whoever can write to Redis can put anything there)."""
+    shard = shard_in(item)
+    return () if shard is None else shard.jobs
+
+
+def shard_in(item: str) -> Shard | None:
+    """The shard in a message as ``jobs_of`` takes it; None, where it is none of ours."""
     if len(item) > LARGEST_MESSAGE:
-        return ()
+        return None
     try:
         message = json.loads(item)
         if isinstance(message, list):  # unacked: the message, its exchange, its routing key
             message = message[0]
-        return shard_of(json.loads(base64.b64decode(message["body"]))).jobs
+        return shard_of(json.loads(base64.b64decode(message["body"])))
     except Exception:  # noqa: BLE001 - it can be anything, and so can what it leads to
-        return ()
+        return None
 
 
 def shard_of(body: Any) -> Shard:
@@ -92,7 +98,8 @@ def shard_of(body: Any) -> Shard:
     return Shard.model_validate(argument)
 
 
-def _items(redis: Redis, queue: str) -> Iterator[str]:
+def items(redis: Redis, queue: str) -> Iterator[str]:
+    """All messages of a queue, those that come last first. May raise RedisError."""
     # From the head, where messages are pushed: what comes meanwhile repeats some and hides none.
     start = 0
     while page := redis.lrange(queue, start, start + PAGE - 1):

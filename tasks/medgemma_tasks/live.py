@@ -68,6 +68,12 @@ class LiveState:
         with self._reached():
             self._redis.ping()
 
+    @contextmanager
+    def connected(self) -> Iterator[Redis]:
+        """The connection, for what is about no one job. A RedisError becomes BrokerUnreachable."""
+        with self._reached():
+            yield self._redis
+
     # --- how far a job is ----------------------------------------------------------------------
 
     def report(self, job_id: str, live: Live) -> bool:

@@ -79,6 +79,10 @@ class Settings(BaseSettings):
     """Seconds to wait for a connection to Redis or S3."""
     live_ttl: int = Field(default=86_400, ge=60)
     """Seconds that live state stays in Redis after its last change."""
+    metrics_port: int | None = Field(default=None, ge=1, le=65_535)
+    """Port at which a supervisor serves its metrics to Prometheus; None serves none."""
+    metrics_host: str = "127.0.0.1"
+    """Address that it binds for them. They tell devices and states, and nothing of any job."""
 
     @field_validator("broker_url")
     @classmethod

@@ -36,7 +36,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 def test_help_names_every_command() -> None:
     shown = run("--help").stdout
     mine = ("demo", "worker", "submit", "status", "fetch", "cancel")
-    for command in (*mine, "reconcile", "dead", "requeue", "sweep"):
+    for command in (*mine, "queue", "reconcile", "dead", "requeue", "sweep"):
         assert command in shown
 
 

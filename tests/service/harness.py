@@ -34,6 +34,8 @@ ROOT = Path(__file__).resolve().parents[2]
 class WorkerProcess:
     """One worker, parent and child, in its own process group. It dies with the context."""
 
+    command: tuple[str, ...] = ("-m", "medgemma_worker.app")
+
     def __init__(self, folder: Path, name: str = "worker", **environment: str) -> None:
         self.log_path = folder / f"{name}.log"
         self.ledger_path = folder / "ledger"
@@ -84,7 +86,7 @@ class WorkerProcess:
         }
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "medgemma_worker.app"],
+                [sys.executable, *self.command],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

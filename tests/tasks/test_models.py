@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+from datetime import UTC
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from medgemma_tasks.models import (
@@ -12,8 +16,28 @@ from medgemma_tasks.models import (
     State,
     Status,
     TextPart,
+    WorkerHealth,
+    WorkersJob,
 )
 from tests.parts import record_of, request_for
+
+
+@given(
+    st.builds(
+        WorkerHealth,
+        schema_version=st.just(1),
+        name=st.text(min_size=1, max_size=256),
+        model=st.just("google/medgemma"),
+        done=st.integers(0, 2**40),
+        beat_seconds=st.none() | st.floats(0, 1e9),
+        poll_seconds=st.none() | st.floats(0, 1e9),
+        job=st.none() | st.builds(WorkersJob, tenant=st.just("local"), job_id=st.just("0" * 32)),
+        since=st.datetimes(timezones=st.just(UTC)),
+        started_at=st.datetimes(timezones=st.just(UTC)),
+    )
+)
+def test_a_workers_word_comes_back_from_json(health: WorkerHealth) -> None:
+    assert WorkerHealth.model_validate_json(health.model_dump_json()) == health
 
 
 @pytest.mark.parametrize(
@@ -54,3 +78,4 @@ def test_a_message_says_something() -> None:
 def test_a_status_is_small_until_the_job_runs() -> None:
     status = Status(job_id="0" * 32, state=State.SUBMITTED)
     assert (status.stage, status.progress, status.attempt) == (None, 0.0, 0)
+    assert status.ahead is None

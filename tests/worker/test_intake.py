@@ -13,6 +13,7 @@ import pytest
 
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.queue import LARGEST_MESSAGE, TASK
+from medgemma_worker.board import Board
 from medgemma_worker.intake import DROPPED, Intake, rewritten
 from tests.parts import JOB, OTHER_JOB
 
@@ -36,13 +37,19 @@ def message(body: object = ([SHARD], {}, {}), **headers: object) -> bytes:
 
 
 @pytest.fixture
-def taken(redis_fake: fakeredis.FakeRedis) -> Taken:
+def board() -> Board:
+    return Board()
+
+
+@pytest.fixture
+def taken(board: Board, redis_fake: fakeredis.FakeRedis) -> Taken:
     """What the step makes of a reply of Redis."""
     callbacks: dict[str, Taken] = {}
     client = SimpleNamespace(set_response_callback=callbacks.__setitem__)
     consumer = SimpleNamespace(
         app=SimpleNamespace(
             conf=SimpleNamespace(task_soft_time_limit=10, task_time_limit=12),
+            board=board,
         ),
         task_consumer=SimpleNamespace(
             channel=SimpleNamespace(
@@ -101,10 +108,12 @@ def test_a_shard_that_is_taken_goes_back_to_the_queue_it_came_from(taken: Taken)
         assert read(answer[1])["properties"]["delivery_info"]["routing_key"] == QUEUE
 
 
-def test_a_call_that_timed_out_brings_nothing(
-    taken: Taken, caplog: pytest.LogCaptureFixture
+def test_a_call_that_timed_out_brings_nothing_but_shows_that_the_queue_answers(
+    taken: Taken, board: Board, caplog: pytest.LogCaptureFixture
 ) -> None:
+    assert board.polled == 0.0
     assert taken(None) is None
+    assert board.polled > 0.0
     assert caplog.records == []
 
 

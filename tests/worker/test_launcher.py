@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,15 @@ from typing import Any
 import psutil
 import pytest
 
+from medgemma_tasks import workers
+from medgemma_tasks.errors import InvalidSettings
+from medgemma_tasks.live import LiveState
+from medgemma_tasks.models import WorkerHealth, WorkerState
 from medgemma_tasks.queue import queue_settings
 from medgemma_tasks.settings import Settings
 from medgemma_worker.devices import CPU, Device
-from medgemma_worker.launcher import WORKER_COMMAND, child_environment
+from medgemma_worker.exits import SOME_GIVEN_UP
+from medgemma_worker.launcher import WORKER_COMMAND, child_environment, launch
 
 LAUNCHER = """\
 import logging, sys
@@ -43,6 +50,28 @@ with open(sys.argv[1], "a") as file:
 LIVE = REPORT + "time.sleep(600)\n"
 FAIL = REPORT + "sys.exit(3)\n"
 FAIL_ON_GPU_0 = REPORT + "sys.exit(3) if sys.argv[2] == 'gpu-0' else time.sleep(600)\n"
+CANNOT_LOAD = REPORT + "time.sleep(0.3); sys.exit(78)\n"
+CANNOT_LOAD_ON_GPU_0 = REPORT + "sys.exit(78) if sys.argv[2] == 'gpu-0' else time.sleep(600)\n"
+TELLS = """\
+from datetime import UTC, datetime
+import socket
+from medgemma_tasks import workers
+from medgemma_tasks.live import LiveState
+from medgemma_tasks.models import WorkerHealth, WorkerState
+from medgemma_tasks.settings import load_settings
+def tell(state):
+    now = datetime.now(UTC)
+    name = f"{sys.argv[2]}@{socket.gethostname()}"
+    health = WorkerHealth(name=name, host="here", pid=os.getpid(), model="phantom", device="cpu",
+                          state=WorkerState(state), since=now, started_at=now)
+    with LiveState(load_settings()).connected() as redis:
+        workers.say(redis, health, 60)
+"""
+SAYS = (
+    REPORT + TELLS + "signal.signal(signal.SIGTERM, lambda *_: os._exit(int(sys.argv[4])))\n"
+    "tell(sys.argv[3]); time.sleep(600)\n"
+)
+"""A worker that says how it is, and ends with a status when it is told to."""
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + LIVE
 WITH_POOL = (
     "import subprocess, sys\n"
@@ -65,14 +94,22 @@ class Supervisor:
         self.process: subprocess.Popen[str] | None = None
         self._output = report.with_suffix(".log")
 
-    def start(self, gpus: str, worker: str, healthy_after: float = 0.0) -> None:
-        command = [sys.executable, "-c", worker, str(self.report), "{device}"]
+    def start(
+        self,
+        gpus: str,
+        worker: str,
+        healthy_after: float = 0.0,
+        arguments: tuple[str, ...] = (),
+        **environment: str,
+    ) -> None:
+        command = [sys.executable, "-c", worker, str(self.report), "{device}", *arguments]
         with self._output.open("w") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", LAUNCHER, gpus, str(healthy_after), *command],
                 stdout=output,
                 stderr=output,
                 text=True,
+                env={**os.environ, **environment},
             )
 
     @property
@@ -109,6 +146,12 @@ def gone(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -188,10 +231,109 @@ def test_if_one_device_is_given_up_the_others_go_on(
 ) -> None:
     nvidia_smi(THREE_GPUS)
     supervisor.start("0,2", FAIL_ON_GPU_0, healthy_after=60)
-    supervisor.log_says("Worker gpu-0 failed to start 3 times in a row")
+    supervisor.log_says("Worker gpu-0 failed to load 3 times in a row")
     (alive,) = [worker for worker in supervisor.workers(4) if worker["device"] == "gpu-2"]
     assert supervisor.running.poll() is None
     assert not gone(alive["pid"])
+
+
+def test_a_load_that_fails_counts_however_long_it_took(supervisor: Supervisor) -> None:
+    supervisor.start("cpu", CANNOT_LOAD, healthy_after=0)
+    status, log = supervisor.ends_with()
+    assert status == 1
+    assert len(supervisor.workers(3)) == 3
+    assert "Every device was given up" in log
+
+
+def test_an_orderly_stop_without_a_device_that_was_given_up_says_so(
+    supervisor: Supervisor, nvidia_smi: Callable[..., None]
+) -> None:
+    nvidia_smi(THREE_GPUS)
+    supervisor.start("0,2", CANNOT_LOAD_ON_GPU_0)
+    supervisor.log_says("Worker gpu-0 failed to load 3 times in a row")
+    supervisor.workers(4)
+    supervisor.running.send_signal(signal.SIGTERM)
+    assert supervisor.ends_with()[0] == SOME_GIVEN_UP
+
+
+def test_a_worker_that_dies_late_in_its_load_counts(
+    supervisor: Supervisor, stack_settings: Settings
+) -> None:
+    supervisor.start("cpu", SAYS, healthy_after=0, arguments=("starting", "1"))
+    for number in range(3):
+        pid = supervisor.workers(number + 1)[number]["pid"]
+        supervisor.log_says(f"Worker cpu, pid {pid}, is starting")
+        os.kill(pid, signal.SIGTERM)
+    assert supervisor.ends_with()[0] == 1
+
+
+@pytest.mark.parametrize("status", ["1", "78"])
+def test_a_worker_that_was_ready_begins_anew(
+    supervisor: Supervisor, stack_settings: Settings, status: str
+) -> None:
+    supervisor.start("cpu", SAYS, healthy_after=60, arguments=("ready", status))
+    for number in range(4):
+        pid = supervisor.workers(number + 1)[number]["pid"]
+        supervisor.log_says(f"Worker cpu, pid {pid}, serves")
+        os.kill(pid, signal.SIGTERM)
+    supervisor.workers(5)
+
+
+def test_a_device_that_was_given_up_stays_to_be_seen_while_its_supervisor_lives(
+    supervisor: Supervisor, stack_settings: Settings, nvidia_smi: Callable[..., None]
+) -> None:
+    nvidia_smi(THREE_GPUS)
+    supervisor.start("0,2", CANNOT_LOAD_ON_GPU_0)
+    supervisor.log_says("GIVEN UP")
+    live = LiveState(stack_settings)
+
+    def seen() -> list[WorkerHealth]:
+        with live.connected() as redis:
+            return workers.workers(redis)
+
+    for _ in range(2):
+        wait_for(lambda: bool(seen()))
+        (given_up,) = seen()
+        assert given_up.name == f"gpu-0@{socket.gethostname()}"
+        assert (given_up.device, given_up.state) == ("GPU-0", WorkerState.SETUP_FAILED)
+        with live.connected() as redis:
+            redis.flushdb()
+
+
+def test_metrics_tell_what_serves_and_what_was_given_up(
+    supervisor: Supervisor, stack_settings: Settings, nvidia_smi: Callable[..., None]
+) -> None:
+    nvidia_smi(THREE_GPUS)
+    port = free_port()
+    worker = CANNOT_LOAD_ON_GPU_0.replace("else", "else tell('ready') or")
+    worker = worker.replace(REPORT, REPORT + TELLS)
+    supervisor.start("0,2", worker, MEDGEMMA_METRICS_PORT=str(port))
+    supervisor.log_says("GIVEN UP")
+
+    def metrics() -> list[str]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            return str(answer.read().decode()).splitlines()
+
+    wait_for(lambda: 'medgemma_worker_up{device="gpu-2"} 1.0' in metrics())
+    assert {line for line in metrics() if not line.startswith("#")} == {
+        "medgemma_devices_given_up 1.0",
+        'medgemma_worker_restarts_total{device="gpu-0"} 2.0',
+        'medgemma_worker_restarts_total{device="gpu-2"} 0.0',
+        'medgemma_worker_up{device="gpu-0"} 0.0',
+        'medgemma_worker_up{device="gpu-2"} 1.0',
+    }
+    (alive,) = [worker for worker in supervisor.workers(4) if worker["device"] == "gpu-2"]
+    os.kill(alive["pid"], signal.SIGKILL)
+    wait_for(lambda: 'medgemma_worker_restarts_total{device="gpu-2"} 1.0' in metrics())
+
+
+def test_a_port_that_cannot_be_had_is_named_before_any_worker_starts() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InvalidSettings, match=str(port)):
+            launch(Settings(metrics_port=port), [CPU], command=["must-not-start"])
 
 
 def test_if_workers_do_not_stop_a_second_signal_kills_them(supervisor: Supervisor) -> None:

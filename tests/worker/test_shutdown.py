@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from medgemma_worker.board import Board
-from medgemma_worker.shutdown import LOAD_FAILED, install
+from medgemma_worker.exits import LOAD_FAILED
+from medgemma_worker.shutdown import install
 
 
 @pytest.mark.parametrize(
@@ -19,10 +20,14 @@ def test_a_worker_that_crashed_or_could_not_load_says_so_with_its_status(
     """Celery drops both, and a supervisor would read an orderly end."""
 
     class Worker:
+        hostname = "cpu@here"
+
         def start(self) -> None:
             self.exitcode = exitcode
 
-    app: Any = SimpleNamespace(Worker=Worker)
+    left: list[str] = []
+    voice = SimpleNamespace(leave=left.append)
+    app: Any = SimpleNamespace(Worker=Worker, voice=voice)
     board = Board()
     install(app, board)
     if failed:
@@ -34,3 +39,4 @@ def test_a_worker_that_crashed_or_could_not_load_says_so_with_its_status(
         assert caught.value.code == raised
     else:
         worker.start()
+    assert left == ["cpu@here"]

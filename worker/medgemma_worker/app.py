@@ -26,16 +26,18 @@ def make_worker_app(settings: Settings) -> Celery:
     from medgemma_tasks.queue import make_app
     from medgemma_worker import process, shutdown, task
     from medgemma_worker.board import Board
+    from medgemma_worker.health import Health, Voice
     from medgemma_worker.intake import Intake
     from medgemma_worker.lease import Lease
     from medgemma_worker.running import Running
     from medgemma_worker.watch import Watch
 
-    app, board = make_app(settings), Board()
+    app, board, live = make_app(settings), Board(), LiveState(settings)
     # What the parent's steps and requests work with.
-    app.board, app.live = board, LiveState(settings)  # type: ignore[attr-defined]
+    app.board, app.live = board, live  # type: ignore[attr-defined]
+    app.voice = Voice(settings, board, live)  # type: ignore[attr-defined]
     task.register(app, settings, board)
-    app.steps["consumer"].update((Intake, Lease, Running, Watch))
+    app.steps["consumer"].update((Health, Intake, Lease, Running, Watch))
     shutdown.install(app, board)
 
     def start(**_: Any) -> None:

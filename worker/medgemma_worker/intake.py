@@ -33,9 +33,10 @@ class Intake(bootsteps.StartStopStep):
     def start(self, consumer: Any) -> None:
         conf = consumer.app.conf
         soft, hard = conf.task_soft_time_limit, conf.task_time_limit
-        channel = consumer.task_consumer.channel
+        channel, board = consumer.task_consumer.channel, consumer.app.board
 
         def taken(answer: list[bytes] | None) -> tuple[bytes, bytes] | None:
+            board.note_poll()
             if not answer:
                 return None  # the call timed out; None is what kombu makes of that
             key, item = answer

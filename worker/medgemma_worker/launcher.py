@@ -17,22 +17,25 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
+from medgemma_tasks.models import WorkerHealth, WorkerState
 from medgemma_tasks.settings import Settings
 from medgemma_worker.devices import Device
+from medgemma_worker.exits import LOAD_FAILED, SOME_GIVEN_UP
+from medgemma_worker.metrics import serving
 from medgemma_worker.reconciler import beside_this_thread
+from medgemma_worker.rollcall import calling, epitaph
 from medgemma_worker.tied import tied_to_parent
 
 log = logging.getLogger(__name__)
 
 HEALTHY_SECONDS = 30.0
-"""A child that dies younger than this failed to start."""
+"""A worker of which nothing was heard, and that dies younger than this, failed to load."""
 
 STEADY_SECONDS = 600.0
 """After a child of this age the next pause is the shortest again."""
 
 GIVE_UP_AFTER = 3
-"""Failures to start, in a row, after which a device is given up."""
-
+"""Loads that failed, in a row, after which a device is given up."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before a restart; each pause is twice the one before."""
 
@@ -53,10 +56,17 @@ def launch(
     The first SIGTERM or SIGINT lets the workers finish or hand back what they do, and waits for
     them; the second kills them. ``healthy_after`` and ``first_pause`` are in seconds.
 
-    Returns 0 after an orderly stop, 1 when every device was given up or the workers were killed.
+    Returns 0 after an orderly stop, SOME_GIVEN_UP (3) where a device had been given up by then, 1
+    when every device was given up or the workers were killed. Raises InvalidSettings where the port
+    for metrics cannot be had.
     """
     children = [_Child(device, settings, command, healthy_after, first_pause) for device in devices]
-    with _signals() as signals, beside_this_thread(settings):
+    with (
+        _signals() as signals,
+        serving(settings, children),
+        beside_this_thread(settings),
+        calling(settings, children),
+    ):
         try:
             return _supervise(children, signals)
         finally:
@@ -89,12 +99,43 @@ class _Child:
     healthy_after: float
     first_pause: float
     process: subprocess.Popen[bytes] | None = None
-    given_up: bool = False
+    restarts: int = 0
+    """Since the supervisor began."""
+    last_words: WorkerHealth | None = None
+    """What is to be said for it, where it was given up."""
     due: float = 0.0
     """When to start it next, on the monotonic clock."""
     _started: float = 0.0
-    _restarts: int = 0
+    _pauses: int = 0
     _failures: int = 0
+    _heard: WorkerHealth | None = None
+    _how: str = ""
+    _ready: int = 0
+    """The process that was last known to be ready."""
+
+    @property
+    def given_up(self) -> bool:
+        return self.last_words is not None
+
+    @property
+    def up(self) -> bool:
+        """Whether its worker is known to serve."""
+        heard = self._heard
+        return heard is not None and heard.state.serves
+
+    def hear(self, health: WorkerHealth | None) -> None:
+        """What its worker said last, if anything. Called in another thread."""
+        process = self.process
+        if health is None or process is None or health.pid != process.pid:
+            self._heard = None  # the word of a predecessor is none
+            return
+        how = "serves" if health.state.serves else f"is {health.state.value}"
+        if how != self._how:
+            level = logging.WARNING if health.state is WorkerState.DEFUNCT else logging.INFO
+            log.log(level, "Worker %s, pid %d, %s.", self.device.name, health.pid, how)
+        self._how, self._heard = how, health
+        if health.state.serves:
+            self._ready = health.pid
 
     def start(self) -> None:
         command = [part.replace("{device}", self.device.name) for part in self.command]
@@ -105,6 +146,7 @@ class _Child:
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # its group can be killed, and a Ctrl-C reaches us alone
         )
+        self.restarts += self._pauses > 0
         log.info("Worker %s started, pid %d.", self.device.name, self.process.pid)
 
     def reap(self, stopping: bool) -> None:
@@ -121,18 +163,30 @@ class _Child:
             "Worker %s ended with status %s after %.0f s.",
             *(self.device.name, process.returncode, lived),
         )
-        self._failures = self._failures + 1 if lived < self.healthy_after else 0
+        self._count(process, lived)
+        self._heard, self._how = None, ""
         if lived >= STEADY_SECONDS:
-            self._restarts = 0
-        self.due = time.monotonic() + min(self.first_pause * 2**self._restarts, LONGEST_PAUSE)
-        self._restarts += 1
+            self._pauses = 0
+        self.due = time.monotonic() + min(self.first_pause * 2**self._pauses, LONGEST_PAUSE)
+        self._pauses += 1
         if self._failures >= GIVE_UP_AFTER and not stopping:
-            self.given_up = True
+            self.last_words = epitaph(self.settings, self.device, process.pid)
             log.critical(
-                "Worker %s failed to start %d times in a row: its device is GIVEN UP and serves "
+                "Worker %s failed to load %d times in a row: its device is GIVEN UP and serves "
                 "nothing until this supervisor is restarted.",
                 *(self.device.name, self._failures),
             )
+
+    def _count(self, process: subprocess.Popen[bytes], lived: float) -> None:
+        """Whether that was one more load that failed; a worker that was ready begins anew."""
+        heard, was_ready = self._heard, self._ready == process.pid
+        if was_ready:
+            self._failures = 0
+        loading = (
+            lived < self.healthy_after if heard is None else heard.state is WorkerState.STARTING
+        )
+        if process.returncode == LOAD_FAILED or (loading and not was_ready):
+            self._failures += 1
 
     def ask_to_stop(self) -> None:
         """To the leader alone: Celery's own parent ends its pool in order."""
@@ -158,7 +212,7 @@ def _supervise(children: Sequence[_Child], signals: Callable[[float], int | None
                 child.start()
         running = [child for child in children if child.process is not None]
         if stopping and not running:
-            return 0
+            return SOME_GIVEN_UP if any(child.given_up for child in children) else 0
         if all(child.given_up for child in children):
             log.critical("Every device was given up.")
             return 1

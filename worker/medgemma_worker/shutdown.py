@@ -16,6 +16,7 @@ from medgemma_tasks.errors import BrokerUnreachable
 from medgemma_tasks.live import LiveState
 from medgemma_worker.attempt import give_back
 from medgemma_worker.board import Board
+from medgemma_worker.exits import LOAD_FAILED
 from medgemma_worker.held import keep, let_go
 from medgemma_worker.lease import LONGEST_INTERVAL, renew
 from medgemma_worker.running import say
@@ -25,9 +26,6 @@ POLL = 0.1
 
 SETTLE = 0.2
 """Seconds for the child's last word to be under way to the parent."""
-
-LOAD_FAILED = 78
-"""Exit status (EX_CONFIG) of a worker whose model cannot be loaded: its supervisor counts them."""
 
 
 def install(app: Celery, board: Board) -> None:
@@ -40,6 +38,7 @@ def install(app: Celery, board: Board) -> None:
 
         def start(self) -> None:
             super().start()
+            app.voice.leave(self.hostname)  # type: ignore[attr-defined]
             # worker_main() would drop either; the second is set where its event loop crashed.
             if board.failed:
                 raise SystemExit(LOAD_FAILED)
@@ -57,8 +56,10 @@ def wait_until_idle(board: Board, consumer: Any, grace: float) -> None:
     now = time.monotonic()
     deadline, interval = now + grace, LONGEST_INTERVAL / 10
     renewal = now + interval
+    consumer.app.voice.stopping()
     while board.busy and time.monotonic() < deadline:
         time.sleep(POLL)
+        consumer.app.voice.look()
         if time.monotonic() >= renewal:
             renew(consumer)
             say(consumer)

@@ -46,6 +46,9 @@ from medgemma_tasks.models.service import (
     Live,
     ServedModel,
     Status,
+    WorkerHealth,
+    WorkersJob,
+    WorkerState,
 )
 from medgemma_tasks.models.targets import (
     AnswerTarget,
@@ -105,6 +108,9 @@ __all__ = [
     "Token",
     "TokenTarget",
     "WordsTarget",
+    "WorkerHealth",
+    "WorkerState",
+    "WorkersJob",
     "Zone",
     "Zones",
 ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Literal
 
 from pydantic import Field
 
-from medgemma_tasks.models.base import Fraction, JobId, ModelName, Stage, State, Strict
+from medgemma_tasks.models.base import Fraction, JobId, ModelName, Stage, State, Strict, Tenant
 from medgemma_tasks.models.record import ErrorRecord
 
 
@@ -49,6 +50,60 @@ class Death(Strict):
     """The most memory (resident, without the device's) that the process was seen with."""
 
 
+class WorkerState(StrEnum):
+    """How a worker is."""
+
+    STARTING = "starting"
+    """Its child has no model yet. It may hold a message already."""
+    READY = "ready"
+    """It has no job, and asks the queue for one."""
+    BUSY = "busy"
+    STOPPING = "stopping"
+    """It was told to stop, and finishes its job or gives it back."""
+    SETUP_FAILED = "setup failed"
+    """Its model cannot be loaded, and it has ended."""
+    DEFUNCT = "defunct"
+    """It is there, and serves nobody: its child is silent, or the queue does not answer it."""
+
+    @property
+    def serves(self) -> bool:
+        return self in (WorkerState.READY, WorkerState.BUSY)
+
+
+class WorkersJob(Strict):
+    """The job that a worker works on."""
+
+    tenant: Tenant
+    job_id: JobId
+    attempt: int = Field(ge=1)
+    stage: Stage | None = None
+
+
+class WorkerHealth(Strict):
+    """What a worker says of itself in Redis, every few seconds."""
+
+    schema_version: Literal[1] = 1
+    name: str = Field(min_length=1, max_length=256)
+    """Its node's name: ``<device>@<host>`` under a supervisor."""
+    host: str = Field(max_length=256)
+    model: ModelName
+    device: str = Field(max_length=256)
+    """What CUDA_VISIBLE_DEVICES shows it, or ``cpu``."""
+    pid: int
+    """Of the parent, which leads the worker's process group."""
+    state: WorkerState
+    since: datetime
+    """When state and job became what they are."""
+    job: WorkersJob | None = None
+    done: int = Field(default=0, ge=0)
+    """Jobs that ended here, in whatever state."""
+    beat_seconds: float | None = None
+    """Since its child's main thread last said that it lives; None before that."""
+    poll_seconds: float | None = None
+    """Since the queue last answered it; None before that. One that is busy does not ask."""
+    started_at: datetime
+
+
 class Status(Strict):
     """What ``Job.status`` answers."""
 
@@ -58,3 +113,6 @@ class Status(Strict):
     progress: Fraction = 0.0
     attempt: int = 0
     error: ErrorRecord | None = None
+    ahead: int | None = None
+    """Jobs on the queue that go first; MOST_AHEAD stands for that many or more. None where that is
+    not known, or the job is no longer on the queue."""

@@ -1,0 +1,163 @@
+"""queue: what waits, and who works on it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from medgemma_cli.jobs import Json
+
+if TYPE_CHECKING:
+    from medgemma_tasks.backlog import Waiting
+    from medgemma_tasks.live import LiveState
+    from medgemma_tasks.models import WorkerHealth
+
+SHORT_ID = 12
+"""Digits of a job's id in a terminal. A pipe, and --json, have them all."""
+
+NARROWEST = 8
+"""Characters to which a long name may be cut in a terminal."""
+
+NONE = "-"
+
+
+def queue(as_json: Json = False) -> None:
+    """Show what waits on the queues of all models, and what each worker does."""
+    from medgemma_tasks import backlog, workers
+    from medgemma_tasks.live import LiveState
+    from medgemma_tasks.settings import load_settings
+
+    live = LiveState(load_settings())
+    live.ping()
+    with live.connected() as redis:
+        queues = backlog.waiting(redis, _Requests(live).submitted_at)
+        team = workers.workers(redis)
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "queues": [asdict(queue) for queue in queues],
+                    "workers": [worker.model_dump(mode="json") for worker in team],
+                },
+                default=datetime.isoformat,
+            )
+        )
+        return
+    now = datetime.now(UTC)
+    if queues:
+        print_table([_QUEUES, *(_queue(queue, now) for queue in queues)], cut=(0,))
+    else:
+        print("Nothing is queued.")
+    if team:
+        print()
+        rows = [_WORKERS, *(_worker(worker, now) for worker in team)]
+        if len({worker.model for worker in team}) == 1:
+            rows = [row[1:] for row in rows]
+        print_table(rows, cut=(0, 1, 2)[: len(rows[0]) - 7])
+    for word in _missing(queues, team):
+        print(f"\n{word}")
+
+
+class _Requests:
+    """The store, as far as it tells the age of a job."""
+
+    def __init__(self, live: LiveState) -> None:
+        from medgemma_tasks.store import Store
+
+        self._live = live
+        self._store = Store(live.settings)
+
+    def submitted_at(self, tenant: str, job_id: str) -> datetime | None:
+        from medgemma_tasks.errors import MedGemmaError
+        from medgemma_tasks.ledger import Ledger
+
+        try:
+            request = Ledger(self._store, self._live.of_tenant(tenant)).request(job_id)
+        except MedGemmaError as error:
+            print(f"The age of the oldest job is not known ({error.code}).", file=sys.stderr)
+            return None
+        return None if request is None else request.submitted_at
+
+
+_QUEUES = ["MODEL", "QUEUE", "MESSAGES", "JOBS", "OLDEST", "DELIVERED"]
+_WORKERS = ["MODEL", "WORKER", "DEVICE", "STATE", "FOR", "JOB", "STAGE", "DONE", "BEAT"]
+
+
+def _queue(queue: Waiting, now: datetime) -> list[str]:
+    numbers = [str(queue.messages), str(queue.jobs)]
+    return [queue.model, queue.kind, *numbers, _since(queue.oldest, now), str(queue.delivered)]
+
+
+def _worker(worker: WorkerHealth, now: datetime) -> list[str]:
+    job, stage = NONE, NONE
+    if worker.job is not None:
+        job = worker.job.job_id[: SHORT_ID if sys.stdout.isatty() else None]
+        stage = NONE if worker.job.stage is None else worker.job.stage.value
+    beat = NONE if worker.beat_seconds is None else _seconds(worker.beat_seconds)
+    names = [worker.model, worker.name, worker.device]
+    since = _since(worker.since, now)
+    return [*names, worker.state.value, since, job, stage, str(worker.done), beat]
+
+
+def _missing(queues: Sequence[Waiting], team: Sequence[WorkerHealth]) -> list[str]:
+    """A sentence for each model whose jobs nobody takes; one where there is no worker at all."""
+    serving = {worker.model for worker in team if worker.state.serves}
+    if not serving:
+        return ["No worker is ready: " + (_states(team) if team else "there is none.")]
+    waiting = sorted({queue.model for queue in queues} - serving)
+    return [f"No worker of {model} is ready: its jobs wait." for model in waiting]
+
+
+def _states(team: Sequence[WorkerHealth]) -> str:
+    """How many workers are in which state, in words."""
+    states = [worker.state.value for worker in team]
+    counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
+    return ", ".join(counts) + "."
+
+
+def _since(moment: datetime | None, now: datetime) -> str:
+    # The clocks of two machines may differ.
+    return NONE if moment is None else _seconds(max((now - moment).total_seconds(), 0.0))
+
+
+def _seconds(seconds: float) -> str:
+    """A duration in its largest unit."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def print_table(rows: Sequence[Sequence[str]], cut: Sequence[int]) -> None:
+    """Rows of text below each other; numbers to the right.
+
+    In a terminal that is too narrow the columns ``cut`` are shortened, the widest first.
+    """
+    columns: list[Any] = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    if sys.stdout.isatty():
+        excess = sum(widths) + 2 * (len(widths) - 1) - shutil.get_terminal_size().columns
+        while excess > 0 and (widest := max(cut, key=lambda k: widths[k])) is not None:
+            if widths[widest] <= NARROWEST:
+                break
+            widths[widest] -= 1
+            excess -= 1
+    for row in rows:
+        cells = [
+            text.rjust(width) if right else _shortened(text, width).ljust(width)
+            for text, width, right in zip(row, widths, map(_numeric, columns), strict=True)
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def _shortened(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _numeric(column: Sequence[str]) -> bool:
+    return all(text == NONE or text[0].isdecimal() for text in column[1:])
