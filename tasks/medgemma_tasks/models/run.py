@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, ConfigDict, StringConstraints
 
-from medgemma_tasks.models.base import JobId
+from medgemma_tasks.models.base import Discreet, JobId
 
 
 def _is_no_job_id(name: str) -> str:
@@ -23,10 +23,10 @@ RunId = Annotated[
 """The name of a run. Never 32 hexadecimal digits, so that it cannot be taken for a job's id."""
 
 
-class ManifestLine(BaseModel):
+class ManifestLine(Discreet):
     """One job of a run. Whoever writes a manifest may add what it needs: other keys are kept, and
     no concern of the queue's."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow")
 
     job: JobId
