@@ -141,7 +141,7 @@ class Ledger:
 
         Raises RunNotFound, and InvalidRequest where a line cannot be read.
         """
-        content = self.store.get_large(layout.run_key(self.tenant, run_id))
+        content = self.store.get_large(layout.run_key(self.tenant, run_id), MANIFEST_BYTES)
         if content is None:
             raise RunNotFound(
                 f"There is no run {run_id} for tenant {self.tenant} in the store.", run_id=run_id

@@ -68,9 +68,9 @@ class Store:
         """
         return self._get(lambda: self._quick, key, most)
 
-    def get_large(self, key: str) -> bytes | None:
+    def get_large(self, key: str, most: int | None = None) -> bytes | None:
         """As ``get``, for objects that may take longer than a moment to send."""
-        return self._get(lambda: self._bulk, key, None)
+        return self._get(lambda: self._bulk, key, most)
 
     def get_verified(self, key: str, sha256: str) -> bytes:
         """The bytes under a key, or ArtifactDamaged where they are missing or others."""

@@ -38,7 +38,7 @@ class _Memory(Store):
     def listing(self, prefix: str) -> Iterator[Entry]:
         return (entry for entry in self.entries if entry.key.startswith(prefix))
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str, most: int) -> bytes | None:
         self.looks[key] = self.looks.get(key, 0) + 1
         if self.looks[key] == self.archived_at_look.get(key):
             self.marks.pop(key, None)

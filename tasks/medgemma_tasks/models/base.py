@@ -22,24 +22,25 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 _SHOWN = frozenset(
-    {"job_id", "jobs", "tenant", "state", "stage", "progress", "attempt", "kind", "role"}
+    {"job_id", "job", "jobs", "tenant", "state", "stage", "progress", "attempt", "kind", "role"}
 )
 """Fields that a repr may show: ids, and words of ours."""
 
 
-class Strict(BaseModel):
-    """Frozen, and unknown fields are an error: a typo must not pass as a default.
+class Discreet(BaseModel):
+    """Neither its repr nor an error of its validation quotes what a field holds: a prompt, an
+    answer or a keyword is patient data, and either of the two ends up in some log."""
 
-    Neither a repr nor an error of validation quotes what a field holds: a prompt, an answer or a
-    keyword is patient data, and either of the two ends up in some log.
-    """
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         return [(name, value) for name, value in super().__repr_args__() if name in _SHOWN]
+
+
+class Strict(Discreet):
+    """Frozen, and unknown fields are an error: a typo must not pass as a default."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class State(StrEnum):

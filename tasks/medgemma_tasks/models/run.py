@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, StringConstraints
 
-from medgemma_tasks.models.base import JobId, Strict
+from medgemma_tasks.models.base import Discreet, JobId
 
 
 def _is_no_job_id(name: str) -> str:
@@ -23,7 +23,7 @@ RunId = Annotated[
 """The name of a run. Never 32 hexadecimal digits, so that it cannot be taken for a job's id."""
 
 
-class ManifestLine(Strict):
+class ManifestLine(Discreet):
     """One job of a run. Whoever writes a manifest may add what it needs: other keys are kept, and
     no concern of the queue's."""
 
