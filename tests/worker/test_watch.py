@@ -96,6 +96,19 @@ def test_redis_being_away_is_not_asked_at_every_look(
     assert asked == [JOB, JOB]
 
 
+def test_the_memory_of_a_child_that_died_stays_known_until_its_death_is_written_down(
+    board: Board, live: LiveState
+) -> None:
+    watcher = Watcher(board, live)
+    watcher.look()
+    seen = board.memory
+    board._page.pid = 2**22 + 1
+    watcher.look()
+    assert board.memory == seen > 0
+    board.clear_job()
+    assert board.memory == 0
+
+
 def test_the_memory_of_a_process_that_is_gone_is_not_known() -> None:
     assert peak_memory(os.getpid()) > 1_000_000
     assert peak_memory(2**22 + 1) == 0

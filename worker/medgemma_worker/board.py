@@ -115,8 +115,9 @@ class Board:
         self._page.stop = job_id.encode()
 
     def note_memory(self, peak: int) -> None:
-        """The most memory that the child had so far, in bytes."""
-        self._page.memory = peak
+        """The most memory that the child had so far, in bytes; 0 where it has died, and what was
+        known of it stays."""
+        self._page.memory = peak or self._page.memory
 
     def note_poll(self) -> None:
         """The queue was asked for work, and answered."""
