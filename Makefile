@@ -36,9 +36,11 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest
 
+# BESIDE=2 runs two sets beside each other.
 REPEAT ?= 1
+BESIDE ?= 0
 test-faults: $(READY)
-	$(BIN)/python -m pytest -p tests.faults.repeat --repeat $(REPEAT) --summary out/faults.md tests/faults
+	$(BIN)/python -m pytest -p tests.faults.repeat -n $(BESIDE) --repeat $(REPEAT) --summary out/faults.md tests/faults
 
 # CONDITIONAL=no commits by the lock in Redis, as before a store without conditional puts.
 SECONDS ?= 600

@@ -2,7 +2,8 @@
 
     python -m pytest -p tests.faults.repeat --repeat 20 --summary out/faults.md tests/faults
 
-The whole set is run, then the whole set again. Tests without a scene (those of the proxies) are run
+The whole set is run, then the whole set again; with ``-n 2`` (pytest-xdist) in two processes, each
+with servers of its own. Tests without a scene (those of the proxies) are run
 once. A test that was skipped counts as failed: its fault was not made.
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 import pytest
 
 _RUN = re.compile(r"-?\brun\d+\b-?")
+_PROPERTY = "fault"
 _FAULT = re.compile(r"Fault (\d+)|(FLUSHALL)")
 
 
@@ -64,16 +66,17 @@ class Repeat:
         items.sort(key=_repetition)
         for item in items:
             if _repetition(item) >= 0:
-                row = self._rows.setdefault(_sentence(item.nodeid), Row())
-                row.fault = _fault(item)
-                row.asked += 1
+                # It travels with the report, also from another process.
+                item.user_properties.append((_PROPERTY, _fault(item)))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._skipped = self._skipped or report.skipped
-        row = self._rows.get(_sentence(report.nodeid))
-        if row is None:
+        fault = dict(report.user_properties).get(_PROPERTY)
+        if fault is None:
             return
+        row = self._rows.setdefault(_sentence(report.nodeid), Row(str(fault)))
         run = report.nodeid
+        row.asked += report.when == "setup"
         row.seconds[run] = row.seconds.get(run, 0.0) + report.duration
         if not report.passed:
             row.not_passed.add(run)

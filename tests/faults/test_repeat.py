@@ -30,12 +30,12 @@ def test_without_a_scene():
 '''
 
 
-def repeated(folder: Path, other: str) -> tuple[int, str, str]:
+def repeated(folder: Path, other: str, *options: str) -> tuple[int, str, str]:
     """Exit status, output and table of three repetitions."""
     (folder / "test_it.py").write_text(TESTS.format(other))
     plugin = ["-p", "tests.faults.repeat", "--repeat", "3", "--summary", "out/table.md"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-s", *plugin, "test_it.py"],
+        [sys.executable, "-m", "pytest", "-s", *plugin, *options, "test_it.py"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         capture_output=True,
@@ -60,3 +60,10 @@ def test_a_fault_that_was_skipped_or_not_survived_fails_the_whole(tmp_path: Path
         assert status == 1
         assert "| FLUSHALL | another does not | 0 / 3 |" in table
         assert table.endswith("6 of 9 runs passed.\n")
+
+
+def test_sets_beside_each_other_make_one_table(tmp_path: Path) -> None:
+    status, _, table = repeated(tmp_path, "print('c')", "-n", "2")
+    assert status == 0
+    assert "| FLUSHALL | another does not | 3 / 3 |" in table
+    assert table.endswith("9 of 9 runs passed.\n")
