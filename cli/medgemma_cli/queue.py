@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -37,12 +37,14 @@ def queue(as_json: Json = False) -> None:
     with live.connected() as redis:
         queues = backlog.waiting(redis, _Requests(live).submitted_at)
         team = workers.workers(redis)
+    lost = live.dropped()
     if as_json:
         print(
             json.dumps(
                 {
                     "queues": [asdict(queue) for queue in queues],
                     "workers": [worker.model_dump(mode="json") for worker in team],
+                    "dropped": lost,
                 },
                 default=datetime.isoformat,
             )
@@ -59,7 +61,7 @@ def queue(as_json: Json = False) -> None:
         if len({worker.model for worker in team}) == 1:
             rows = [row[1:] for row in rows]
         print_table(rows, cut=(0, 1, 2)[: len(rows[0]) - 7])
-    for word in _missing(queues, team):
+    for word in (*_dropped(lost), *_missing(queues, team)):
         print(f"\n{word}")
 
 
@@ -111,6 +113,17 @@ def _missing(queues: Sequence[Waiting], team: Sequence[WorkerHealth]) -> list[st
         return ["No worker is ready: " + (_states(team) if team else "there is none.")]
     waiting = sorted({queue.model for queue in queues} - serving)
     return [f"No worker of {model} is ready: its jobs wait." for model in waiting]
+
+
+def _dropped(lost: Mapping[str, int]) -> list[str]:
+    """A sentence for each place where something was dropped of late."""
+    from medgemma_tasks.dropped import NO_REQUEST
+
+    what = {NO_REQUEST: "jobs that nobody submitted"}
+    return [
+        f"Dropped of late, {what.get(place, f'messages of {place} that hold no jobs')}: {number}."
+        for place, number in lost.items()
+    ]
 
 
 def _states(team: Sequence[WorkerHealth]) -> str:

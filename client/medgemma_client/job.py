@@ -40,10 +40,6 @@ LEEWAY = timedelta(seconds=2)
 REDIS_PAUSE = 5.0
 """Seconds for which Redis is not asked again after it could not be reached."""
 
-PLACE_PAUSE, PLACE_SHARE = 2.0, 0.05
-"""Seconds between two questions for the place in a long queue at least, and the most of the time
-that may go into them: each reads the queue."""
-
 Watcher = Callable[[Status], None]
 
 
@@ -55,9 +51,6 @@ class Job:
         self._ledger = ledger
         self._live = live
         self._redis_away_until = 0.0
-        self._model: str | None = None
-        self._ahead: int | None = None
-        self._ask_place_at = 0.0
 
     def __repr__(self) -> str:
         return f"Job({self.id!r})"
@@ -70,7 +63,7 @@ class Job:
         record = self._ledger.record(self.id)
         if record is None and not self._ledger.has_request(self.id):
             raise JobNotFound(f"There is no job {self.id}.", job_id=self.id)
-        return self._with_place(self._status(record))
+        return self._status(record)
 
     def result(self) -> Result:
         """The result. Raises JobNotFinished while there is none, and what ``wait`` raises for a
@@ -151,14 +144,12 @@ class Job:
         return None if expires_at is None else expires_at + LEEWAY
 
     def _wait(
-        self, deadline: float | None, watch: Watcher | None, bell: Bell | None, pause: float
+        self, deadline: float | None, watch: Watcher, bell: Bell | None, pause: float
     ) -> ExplanationRecord:
         expires_at = self._deadline()
         while True:
             record = self._ledger.record(self.id)
-            status = self._status(record)
-            if watch is not None:
-                watch(self._with_place(status))
+            watch(status := self._status(record))
             if record is not None:
                 return record
             if expires_at is not None and datetime.now(UTC) > expires_at:
@@ -190,16 +181,19 @@ class Job:
                 attempt=record.attempt,
                 error=record.error,
             )
-        live = None
+        live = ahead = None
         if time.monotonic() >= self._redis_away_until:
             try:
                 live = self._live.read(self.id)
+                if live is None:
+                    with self._live.connected() as redis:
+                        ahead = place(redis, self._live.tenant, self.id)
             except BrokerUnreachable as error:
                 # A result in the store must not be hidden by Redis being away.
                 log.warning("job %s: its stage is not known (%s)", self.id, error.code)
                 self._redis_away_until = time.monotonic() + REDIS_PAUSE
         if live is None:
-            return Status(job_id=self.id, state=State.SUBMITTED)
+            return Status(job_id=self.id, state=State.SUBMITTED, ahead=ahead)
         return Status(
             job_id=self.id,
             state=State.RUNNING,
@@ -207,30 +201,6 @@ class Job:
             progress=live.progress,
             attempt=live.attempt,
         )
-
-    def _with_place(self, status: Status) -> Status:
-        """The status with what is known of the place in the queue, which is asked for seldom."""
-        now = time.monotonic()
-        if status.state is not State.SUBMITTED or now < self._redis_away_until:
-            return status
-        if now >= self._ask_place_at:
-            self._ahead = self._place()
-            taken = time.monotonic() - now
-            self._ask_place_at = now + max(PLACE_PAUSE, taken / PLACE_SHARE)
-        return status.model_copy(update={"ahead": self._ahead})
-
-    def _place(self) -> int | None:
-        if self._model is None:
-            request = self._ledger.request(self.id)
-            self._model = None if request is None else request.model
-        if self._model is None:
-            return None
-        try:
-            with self._live.connected() as redis:
-                return place(redis, self._model, self.id)
-        except BrokerUnreachable:
-            self._redis_away_until = time.monotonic() + REDIS_PAUSE
-            return None
 
     def _result(self, record: ExplanationRecord) -> Result:
         if record.state is State.SUCCEEDED:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from medgemma_tasks.backlog import MOST_AHEAD
 from medgemma_tasks.models import Stage, State, Status
 
 Watcher = Callable[[Status], None]
@@ -21,15 +20,15 @@ _SHARE = {
 
 
 @contextmanager
-def watcher(progress: bool | Watcher | None) -> Iterator[Watcher | None]:
-    """The watcher that is wanted: the caller's own, a bar, or none."""
+def watcher(progress: bool | Watcher | None) -> Iterator[Watcher]:
+    """The watcher that is wanted: the caller's own, a bar, or one that shows nothing."""
     if callable(progress):
         yield progress
     elif progress or (progress is None and _somebody_watches()):
         with _bar() as watch:
             yield watch
     else:
-        yield None
+        yield lambda status: None
 
 
 def overall(status: Status) -> float:
@@ -46,10 +45,7 @@ def in_words(status: Status) -> str:
         return status.stage.value
     if status.state is not State.SUBMITTED or status.ahead is None:
         return status.state.value
-    if status.ahead == 0:
-        return "queued, next"
-    more = " or more" if status.ahead >= MOST_AHEAD else ""
-    return f"queued, {status.ahead:,}{more} ahead"
+    return "queued, next" if status.ahead == 0 else f"queued, {status.ahead:,} ahead"
 
 
 @contextmanager

@@ -1,6 +1,8 @@
-"""What waits on the queues: how much, since when, and a job's place in it.
+"""What waits on the queues: how much, since when, and each job's place.
 
 Messages are pushed at a list's head and taken from its tail, so the tail is the front of the queue.
+A client may not read a queue, where other tenants' jobs are, so its jobs' places are told to it
+(``medgemma_worker.places``); that also costs the same however many wait.
 """
 
 from __future__ import annotations
@@ -13,16 +15,20 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from medgemma_tasks.in_hand import PAGE, UNACKED, items, jobs_of, shard_in
+from medgemma_tasks.layout import check_job_id, check_tenant
 from medgemma_tasks.queue import QUEUES, queue_names
 
 if TYPE_CHECKING:
     from redis import Redis
 
 MOST_AHEAD = 2000
-"""Jobs, and messages of a queue, that are counted for a place; beyond, it is that many or more."""
+"""Jobs, and messages of a queue, of which the places are told. Of one behind them none is."""
 
-FRONT = 200
-"""Messages that are read at a time for a place: most are near the front."""
+FRONT = 1000
+"""Messages that are read at a time for that."""
+
+PLACE_LIFETIME = 10
+"""Seconds for which a place holds unless it is told again."""
 
 SubmittedAt = Callable[[str, str], datetime | None]
 """When a job, by tenant and id, was submitted; None where that is not known."""
@@ -77,43 +83,46 @@ def waiting(redis: Redis, submitted_at: SubmittedAt) -> list[Waiting]:
     return sorted(found.values(), key=lambda queue: (queue.model, queue.kind != "interactive"))
 
 
-def place(redis: Redis, model: str, job_id: str) -> int | None:
-    """How many jobs go before this one; MOST_AHEAD stands for that many or more.
+def tell_places(redis: Redis, model: str) -> None:
+    """Write how many jobs go before each on a model's queues. May raise RedisError."""
+    pipe = redis.pipeline(transaction=False)
+    for ahead, (tenant, job_id) in enumerate(_in_order(redis, model)):
+        pipe.set(_place_key(tenant, job_id), ahead, ex=PLACE_LIFETIME)
+    pipe.execute()
 
-    None where it is not on the queue: a worker has it, or it ended, or was lost. While messages are
-    taken the count may be off by some. May raise RedisError.
-    """
-    ahead = 0
+
+def place(redis: Redis, tenant: str, job_id: str) -> int | None:
+    """How many jobs go before this one, as it was told of late. None where a worker has it or had
+    it, where MOST_AHEAD go before it, or where nobody tells. May raise RedisError."""
+    told = str(redis.get(_place_key(tenant, job_id)) or "")
+    return int(told) if told.isdecimal() else None
+
+
+def _in_order(redis: Redis, model: str) -> list[tuple[str, str]]:
+    """Tenant and id of the jobs that are next. While messages are taken some may be passed over."""
+    found: dict[tuple[str, str], None] = {}
     for queue in queue_names(model):
         for start in range(0, MOST_AHEAD, FRONT):
             page = redis.lrange(queue, -start - FRONT, -start - 1)
             for item in reversed(page):
-                jobs = jobs_of(str(item))
-                if job_id in jobs:
-                    return min(ahead + jobs.index(job_id), MOST_AHEAD)
-                ahead += len(jobs)
+                shard = shard_in(str(item))
+                if shard is not None:
+                    found.update(dict.fromkeys((shard.tenant, job) for job in shard.jobs))
             if len(page) < FRONT:
                 break  # the next queue
-            if ahead >= MOST_AHEAD:
-                return _beyond(redis, job_id)
         else:
-            return _beyond(redis, job_id)
-    return None
+            break
+        if len(found) >= MOST_AHEAD:
+            break
+    return list(found)[:MOST_AHEAD]
 
 
-def _beyond(redis: Redis, job_id: str) -> int | None:
-    """The place of one that is not among the first, unless a worker has it (if we may see that)."""
-    from redis.exceptions import NoPermissionError
-
-    delivered = (jobs_of(item) for _, item in redis.hscan_iter(UNACKED, count=PAGE))
-    try:
-        return None if any(job_id in jobs for jobs in delivered) else MOST_AHEAD
-    except NoPermissionError:  # a client of its own user: see deploy/redis/users.acl
-        return MOST_AHEAD
+def _place_key(tenant: str, job_id: str) -> str:
+    return f"medgemma:place:{check_tenant(tenant)}:{check_job_id(job_id)}"
 
 
 def _oldest(redis: Redis, queue: str, submitted_at: SubmittedAt) -> datetime | None:
-    for item in reversed(redis.lrange(queue, -FRONT, -1)):
+    for item in reversed(redis.lrange(queue, -PAGE, -1)):
         shard = shard_in(str(item))
         if shard is not None:
             return submitted_at(shard.tenant, shard.jobs[0])

@@ -15,6 +15,8 @@ import pytest
 from medgemma_cli.queue import print_table
 from medgemma_client import Client
 from medgemma_tasks import workers
+from medgemma_tasks.backlog import tell_places
+from medgemma_tasks.dropped import NO_REQUEST
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Stage, WorkerHealth, WorkersJob, WorkerState
@@ -121,6 +123,18 @@ def test_a_model_whose_jobs_nobody_takes_is_named(
     assert last == "No worker of phantom is ready: its jobs wait."
 
 
+def test_what_was_dropped_is_told(stack_settings: Settings) -> None:
+    live = LiveState(stack_settings)
+    live.count_dropped(NO_REQUEST)
+    for _ in range(2):
+        live.count_dropped("medgemma.phantom.batch")
+    said = run("queue").stdout
+    assert "Dropped of late, messages of medgemma.phantom.batch that hold no jobs: 2." in said
+    assert "Dropped of late, jobs that nobody submitted: 1." in said
+    found = json.loads(run("queue", "--json").stdout)["dropped"]
+    assert found == {"medgemma.phantom.batch": 2, "no-request": 1}
+
+
 def test_with_the_store_away_the_rest_is_told(jobs: list[str]) -> None:
     away = {"MEDGEMMA_S3_ENDPOINT_URL": "http://127.0.0.1:1", "MEDGEMMA_CONNECT_TIMEOUT": "0.5"}
     said = run("queue", **away)
@@ -135,7 +149,9 @@ def test_with_redis_away_it_fails_by_name() -> None:
     assert json.loads(said.stdout)["error"]["code"] == "broker_unreachable"
 
 
-def test_status_tells_the_place_in_the_queue(jobs: list[str]) -> None:
+def test_status_tells_the_place_in_the_queue(jobs: list[str], stack_settings: Settings) -> None:
+    with LiveState(stack_settings).connected() as redis:
+        tell_places(redis, "phantom")
     assert run("status", jobs[0]).stdout == f"{jobs[0]} submitted (queued, next)\n"
     assert run("status", jobs[2]).stdout == f"{jobs[2]} submitted (queued, 2 ahead)\n"
     assert json.loads(run("status", jobs[1], "--json").stdout)["ahead"] == 1

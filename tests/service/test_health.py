@@ -143,6 +143,18 @@ def test_a_model_that_cannot_be_loaded_is_seen_after_its_workers_and_supervisor_
     assert (failed.device, failed.state) == ("cpu", WorkerState.SETUP_FAILED)
 
 
+def test_those_who_wait_learn_their_place(idle: Service, tmp_path: Path) -> None:
+    with WorkerProcess(tmp_path) as worker:
+        first = idle.ask("sleep 60")
+        becomes(idle, worker, WorkerState.BUSY)
+        waiting = [idle.ask(f"Waiting {number}?") for number in range(3)]
+        until(lambda: [job.status().ahead for job in waiting] == [0, 1, 2], WAIT)
+        waiting[0].cancel()
+        first.cancel()
+        for job in waiting[1:]:
+            assert job.wait(WAIT).answer == ANSWER
+
+
 class Supervisor(WorkerProcess):
     """``medgemma-explainer worker --gpus cpu``."""
 

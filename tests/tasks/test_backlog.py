@@ -9,7 +9,15 @@ from datetime import datetime, timedelta
 import fakeredis
 import pytest
 
-from medgemma_tasks.backlog import FRONT, MOST_AHEAD, Waiting, place, waiting
+from medgemma_tasks.backlog import (
+    FRONT,
+    MOST_AHEAD,
+    PLACE_LIFETIME,
+    Waiting,
+    place,
+    tell_places,
+    waiting,
+)
 from medgemma_tasks.in_hand import UNACKED
 from medgemma_tasks.queue import queue_names
 from tests.parts import JOB, NOW, OTHER_JOB
@@ -35,47 +43,73 @@ def never(tenant: str, job_id: str) -> datetime | None:
     return None
 
 
+def places(redis: fakeredis.FakeRedis, *jobs: str, tenant: str = "local") -> list[int | None]:
+    """What is told of the jobs' places just now."""
+    tell_places(redis, "phantom")
+    return [place(redis, tenant, job) for job in jobs]
+
+
 def test_the_place_is_the_number_of_jobs_that_came_before(
     redis_fake: fakeredis.FakeRedis,
 ) -> None:
     push(redis_fake, INTERACTIVE, message(other(1)), message(other(2), other(3), JOB), message("x"))
-    assert place(redis_fake, "phantom", other(1)) == 0
-    assert place(redis_fake, "phantom", JOB) == 3
+    assert place(redis_fake, "local", JOB) is None
+    assert places(redis_fake, other(1), JOB) == [0, 3]
 
 
 def test_all_interactive_jobs_go_before_a_batch_one(redis_fake: fakeredis.FakeRedis) -> None:
     push(redis_fake, BATCH, message(other(1), JOB))
     push(redis_fake, INTERACTIVE, message(other(2), other(3)))
     push(redis_fake, queue_names("another")[0], message(other(4)))
-    assert place(redis_fake, "phantom", JOB) == 3
+    assert places(redis_fake, JOB, other(4)) == [3, None]
 
 
 def test_a_job_that_is_not_on_the_queue_has_no_place(redis_fake: fakeredis.FakeRedis) -> None:
     push(redis_fake, INTERACTIVE, message(OTHER_JOB), "no message of ours")
-    assert place(redis_fake, "phantom", JOB) is None
+    assert places(redis_fake, JOB) == [None]
+
+
+def test_a_job_with_two_messages_has_the_place_of_the_first(
+    redis_fake: fakeredis.FakeRedis,
+) -> None:
+    push(redis_fake, INTERACTIVE, message(JOB), message(other(1)), message(JOB), message(other(2)))
+    assert places(redis_fake, JOB, other(2)) == [0, 2]
+
+
+def test_each_tenant_is_told_of_its_own_jobs_and_all_count(
+    redis_fake: fakeredis.FakeRedis,
+) -> None:
+    push(redis_fake, INTERACTIVE, message(OTHER_JOB, tenant="clinic"), message(JOB))
+    assert places(redis_fake, JOB, OTHER_JOB) == [1, None]
+    assert places(redis_fake, OTHER_JOB, tenant="clinic") == [0]
 
 
 @pytest.mark.parametrize("before", [FRONT - 1, FRONT, FRONT + 1, MOST_AHEAD - 1])
-def test_a_place_far_back_is_found(redis_fake: fakeredis.FakeRedis, before: int) -> None:
+def test_a_place_far_back_is_told(redis_fake: fakeredis.FakeRedis, before: int) -> None:
     push(redis_fake, INTERACTIVE, *(message(other(number)) for number in range(before)))
     push(redis_fake, INTERACTIVE, message(JOB))
-    assert place(redis_fake, "phantom", JOB) == before
+    assert places(redis_fake, JOB) == [before]
 
 
-def test_beyond_the_most_it_is_that_many_or_more_and_no_more_is_read(
-    redis_fake: fakeredis.FakeRedis,
-) -> None:
-    push(redis_fake, INTERACTIVE, *(message(other(number)) for number in range(MOST_AHEAD + FRONT)))
-    push(redis_fake, BATCH, message(JOB))
-    assert place(redis_fake, "phantom", JOB) == MOST_AHEAD
-    redis_fake.hset(UNACKED, "tag", json.dumps([json.loads(message(JOB)), "", BATCH]))
-    assert place(redis_fake, "phantom", JOB) is None
+@pytest.mark.parametrize("queue", [INTERACTIVE, BATCH])
+def test_beyond_the_most_none_is_told(redis_fake: fakeredis.FakeRedis, queue: str) -> None:
+    shards = (message(*map(other, range(start, start + 250))) for start in range(0, 2000, 250))
+    push(redis_fake, INTERACTIVE, *shards)
+    push(redis_fake, queue, message(JOB))
+    assert places(redis_fake, other(MOST_AHEAD - 1), JOB) == [MOST_AHEAD - 1, None]
 
 
 def test_rubbish_is_read_no_further_than_messages(redis_fake: fakeredis.FakeRedis) -> None:
     push(redis_fake, INTERACTIVE, *["rubbish"] * MOST_AHEAD)
+    push(redis_fake, BATCH, message(JOB))
+    assert places(redis_fake, JOB) == [None]
+
+
+def test_a_place_is_forgotten_unless_it_is_told_again(redis_fake: fakeredis.FakeRedis) -> None:
     push(redis_fake, INTERACTIVE, message(JOB))
-    assert place(redis_fake, "phantom", JOB) == MOST_AHEAD
+    tell_places(redis_fake, "phantom")
+    (key,) = redis_fake.keys("medgemma:place:*")
+    assert 0 < redis_fake.ttl(key) <= PLACE_LIFETIME
 
 
 def test_every_queue_of_every_model_is_shown_with_what_it_holds(

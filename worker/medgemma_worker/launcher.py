@@ -22,6 +22,7 @@ from medgemma_tasks.settings import Settings
 from medgemma_worker.devices import Device
 from medgemma_worker.exits import LOAD_FAILED, SOME_GIVEN_UP
 from medgemma_worker.metrics import serving
+from medgemma_worker.places import telling
 from medgemma_worker.reconciler import beside_this_thread
 from medgemma_worker.rollcall import calling, epitaph
 from medgemma_worker.tied import tied_to_parent
@@ -66,6 +67,7 @@ def launch(
         serving(settings, children),
         beside_this_thread(settings),
         calling(settings, children),
+        telling(settings),
     ):
         try:
             return _supervise(children, signals)

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 from medgemma_tasks.errors import MedGemmaError
 from medgemma_tasks.settings import Settings, load_settings
+from medgemma_worker.places import telling
 from medgemma_worker.tied import tied_to_parent
 
 log = logging.getLogger(__name__)
@@ -103,4 +104,6 @@ def beside_this_process() -> Iterator[None]:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    run(load_settings(), threading.Event())
+    ours = load_settings()
+    with telling(ours):
+        run(ours, threading.Event())

@@ -114,5 +114,5 @@ class Status(Strict):
     attempt: int = 0
     error: ErrorRecord | None = None
     ahead: int | None = None
-    """Jobs on the queue that go first; MOST_AHEAD stands for that many or more. None where that is
-    not known, or the job is no longer on the queue."""
+    """Jobs on the queue that go first, as workers told of late. None where nobody told: the job is
+    not on the queue, thousands go first, or there is no worker."""
