@@ -18,14 +18,16 @@ import psutil
 import pytest
 
 from medgemma_tasks import workers
+from medgemma_tasks.backlog import place
 from medgemma_tasks.errors import InvalidSettings
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import WorkerHealth, WorkerState
-from medgemma_tasks.queue import queue_settings
+from medgemma_tasks.queue import make_app, publish, queue_settings
 from medgemma_tasks.settings import Settings
 from medgemma_worker.devices import CPU, Device
 from medgemma_worker.exits import SOME_GIVEN_UP
 from medgemma_worker.launcher import WORKER_COMMAND, child_environment, launch
+from tests.parts import JOB, OTHER_JOB
 
 LAUNCHER = """\
 import logging, sys
@@ -298,6 +300,20 @@ def test_a_device_that_was_given_up_stays_to_be_seen_while_its_supervisor_lives(
         assert (given_up.device, given_up.state) == ("GPU-0", WorkerState.SETUP_FAILED)
         with live.connected() as redis:
             redis.flushdb()
+
+
+def test_those_who_wait_are_told_their_places(
+    supervisor: Supervisor, stack_settings: Settings
+) -> None:
+    publish(make_app(stack_settings), stack_settings, "phantom", [OTHER_JOB, JOB])
+    supervisor.start("cpu", LIVE)
+    live = LiveState(stack_settings)
+
+    def told() -> int | None:
+        with live.connected() as redis:
+            return place(redis, "local", JOB)
+
+    wait_for(lambda: told() == 1)
 
 
 def test_metrics_tell_what_serves_and_what_was_given_up(
