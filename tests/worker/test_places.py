@@ -8,6 +8,7 @@ import fakeredis
 import pytest
 
 from medgemma_tasks import backlog
+from medgemma_tasks.live import LiveState
 from medgemma_tasks.settings import Settings
 from medgemma_worker import places
 from medgemma_worker.places import telling
@@ -21,35 +22,36 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def wait_for(told: list[str], number: int) -> None:
+def wait_for(calls: list[str], number: int) -> None:
     deadline = time.monotonic() + 20
-    while len(told) < number:
+    while len(calls) < number:
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def test_of_two_one_tells_in_a_period(
+def test_while_another_tells_it_does_not(
     settings: Settings,
     redis_fake: fakeredis.FakeRedis,
     told: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    tries: list[str] = []
+    lock = LiveState.lock
+
+    def counted(live: LiveState, name: str, token: str, seconds: int) -> bool:
+        tries.append(name)
+        return lock(live, name, token, seconds)
+
     monkeypatch.setattr("medgemma_tasks.live.connect", lambda _: redis_fake)
+    monkeypatch.setattr(LiveState, "lock", counted)
     monkeypatch.setattr(places, "PERIOD", 1)
-    locks: list[str] = []
-    monkeypatch.setattr(redis_fake, "set", _counting(redis_fake.set, locks))
-    with telling(settings), telling(settings):
-        wait_for(told, 2)
-    assert len(locks) > len(told)
+    redis_fake.set("medgemma:lock:places:phantom", "another")
+    with telling(settings):
+        wait_for(tries, 2)
+        assert told == []
+        redis_fake.delete("medgemma:lock:places:phantom")
+        wait_for(told, 1)
     assert set(told) == {"phantom"}
-
-
-def _counting(real: object, calls: list[str]) -> object:
-    def call(key: str, *arguments: object, **options: object) -> object:
-        calls.append(key)
-        return real(key, *arguments, **options)  # type: ignore[operator]
-
-    return call
 
 
 def test_after_redis_was_away_it_goes_on(
