@@ -93,12 +93,12 @@ def worker_of(guarded: GuardedRedis, folder: Path, name: str) -> WorkerProcess:
 
 
 def refusals(operator: Any) -> list[str]:
-    """What was refused to whom, but for what redis-py tries on every connection, and a client with
-    many before it, and what both can do without."""
+    """What was refused to whom, but for what redis-py tries on every connection and can do
+    without."""
     return [
         f"{entry['username']}: {entry['reason']} {entry['object']}"
         for entry in operator.acl_log()
-        if not entry["object"].startswith("client") and entry["object"] != "hscan"
+        if not entry["object"].startswith("client")
     ]
 
 
@@ -180,6 +180,7 @@ DANGEROUS = (
     "EVAL return(redis.call('flushall')) 0",
 )
 THE_CLIENT = (
+    f"LRANGE {QUEUE} 0 -1",
     f"RPOP {QUEUE}",
     f"BRPOP {QUEUE} 1",
     "HGETALL unacked",
