@@ -84,7 +84,7 @@ def test_a_lock_is_extended_by_its_holder_only(live: LiveState) -> None:
 
 
 def test_a_worker_tells_of_all_jobs_that_it_holds(
-    redis_fake: fakeredis.FakeRedis, monkeypatch: pytest.MonkeyPatch
+    redis_fake: fakeredis.FakeRedis, live: LiveState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def message(*jobs: str) -> SimpleNamespace:
         return SimpleNamespace(payload=[[{"schema": 1, "tenant": "local", "jobs": jobs}], {}, {}])
@@ -93,7 +93,12 @@ def test_a_worker_tells_of_all_jobs_that_it_holds(
     monkeypatch.setattr(running.state, "reserved_requests", reserved)
     channel = SimpleNamespace(
         qos=SimpleNamespace(
-            _delivered={"tag": message(OTHER_JOB), "odd": SimpleNamespace(payload="canary")}
+            _delivered={
+                "tag": message(OTHER_JOB),
+                "odd": SimpleNamespace(payload="canary"),
+                "acknowledged": message("e" * 32),
+            },
+            _dirty={"acknowledged"},
         ),
         conn_or_acquire=lambda: redis_fake,
     )
@@ -101,8 +106,9 @@ def test_a_worker_tells_of_all_jobs_that_it_holds(
     running.say(
         SimpleNamespace(
             hostname="worker",
-            app=SimpleNamespace(conf=conf),
+            app=SimpleNamespace(conf=conf, live=live),
             task_consumer=SimpleNamespace(channel=channel),
         )
     )
     assert in_hand.look(redis_fake) == {JOB, OTHER_JOB}
+    assert redis_fake.keys("*") == ["medgemma:running:phantom:worker"]

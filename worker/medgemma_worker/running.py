@@ -13,6 +13,7 @@ from celery.worker import state
 from redis.exceptions import RedisError
 
 from medgemma_tasks.in_hand import interval, shard_of, tell
+from medgemma_tasks.layout import model_slug
 from medgemma_worker.lease import unacknowledged
 
 log = logging.getLogger(__name__)
@@ -49,9 +50,11 @@ def say(consumer: Any) -> None:
     jobs = {job for message in messages for job in _jobs(message)}
     if not jobs:
         return
+    # Workers of two models may share a host, a device and so a name.
+    worker = f"{model_slug(consumer.app.live.settings.model)}:{consumer.hostname}"
     try:
         with channel.conn_or_acquire() as client:
-            tell(client, consumer.hostname, jobs, _visibility_timeout(consumer))
+            tell(client, worker, jobs, _visibility_timeout(consumer))
     except (RedisError, OSError) as error:
         log.warning("%d jobs in hand were not made known (%s)", len(jobs), type(error).__name__)
 
