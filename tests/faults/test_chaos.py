@@ -106,7 +106,7 @@ def mark(state: State = State.SUCCEEDED, code: str | None = None, **more: object
     )
 
 
-class Scene:
+class Outcome:
     """One job that went well, until a test spoils it."""
 
     def __init__(self, ledger: Ledger, kind: Kind = Kind.QUICK) -> None:
@@ -143,62 +143,62 @@ class Scene:
 
 
 @pytest.fixture
-def scene(ledger: Ledger) -> Scene:
-    return Scene(ledger)
+def outcome(ledger: Ledger) -> Outcome:
+    return Outcome(ledger)
 
 
-def test_the_audit_finds_nothing_where_all_went_well(scene: Scene) -> None:
-    assert scene.found() == set()
+def test_the_audit_finds_nothing_where_all_went_well(outcome: Outcome) -> None:
+    assert outcome.found() == set()
 
 
-def test_the_audit_finds_a_lost_job(scene: Scene) -> None:
-    scene.ledger.store.delete(result_key("local", JOB))
-    assert scene.found() == {LOST}
+def test_the_audit_finds_a_lost_job(outcome: Outcome) -> None:
+    outcome.ledger.store.delete(result_key("local", JOB))
+    assert outcome.found() == {LOST}
 
 
-def test_the_audit_finds_a_second_commit(scene: Scene) -> None:
-    scene.seen.clear()  # nobody looked in between
-    scene.commit(mark(artifacts=scene.artifacts, attempt=2))
-    scene.seen.clear()
-    assert scene.found() == {TWICE}
+def test_the_audit_finds_a_second_commit(outcome: Outcome) -> None:
+    outcome.seen.clear()  # nobody looked in between
+    outcome.commit(mark(artifacts=outcome.artifacts, attempt=2))
+    outcome.seen.clear()
+    assert outcome.found() == {TWICE}
 
 
-def test_the_same_mark_put_twice_is_one_commit(scene: Scene) -> None:
-    scene.commit(mark(artifacts=scene.artifacts))
-    assert scene.found() == set()
+def test_the_same_mark_put_twice_is_one_commit(outcome: Outcome) -> None:
+    outcome.commit(mark(artifacts=outcome.artifacts))
+    assert outcome.found() == set()
 
 
-def test_an_earlier_mark_lies_in_the_history_of_a_job_that_was_put_back(scene: Scene) -> None:
+def test_an_earlier_mark_lies_in_the_history_of_a_job_that_was_put_back(outcome: Outcome) -> None:
     failed = mark(State.FAILED, "internal_error")
-    scene.commit(failed)
-    scene.archive(failed)
-    scene.commit(mark(artifacts=scene.artifacts))
-    scene.asked.put_back = True
-    assert scene.found() == set()
-    scene.asked.put_back = False
-    assert scene.found() == {TWICE}
+    outcome.commit(failed)
+    outcome.archive(failed)
+    outcome.commit(mark(artifacts=outcome.artifacts))
+    outcome.asked.put_back = True
+    assert outcome.found() == set()
+    outcome.asked.put_back = False
+    assert outcome.found() == {TWICE}
 
 
-def test_the_audit_finds_a_mark_that_changed(scene: Scene) -> None:
-    scene.seen.add("0" * 64)
-    assert scene.found() == {CHANGED}
+def test_the_audit_finds_a_mark_that_changed(outcome: Outcome) -> None:
+    outcome.seen.add("0" * 64)
+    assert outcome.found() == {CHANGED}
 
 
-def test_the_audit_finds_a_mark_that_no_worker_put(scene: Scene) -> None:
-    scene.puts.clear()
-    assert scene.found() == {TWICE}
+def test_the_audit_finds_a_mark_that_no_worker_put(outcome: Outcome) -> None:
+    outcome.puts.clear()
+    assert outcome.found() == {TWICE}
 
 
 @pytest.mark.parametrize("harm", ["gone", "other bytes", "other size"])
 def test_the_audit_finds_an_artifact_that_is_not_what_its_mark_says(
-    scene: Scene, harm: str
+    outcome: Outcome, harm: str
 ) -> None:
     key = artifact_key("local", JOB, "1-ab", "heatmap-0.png")
     if harm == "gone":
-        scene.ledger.store.delete(key)
+        outcome.ledger.store.delete(key)
     else:
-        scene.ledger.store.put(key, b"heatmap-9.png" if harm == "other bytes" else b"short")
-    assert scene.found() == {WHOLE}
+        outcome.ledger.store.put(key, b"heatmap-9.png" if harm == "other bytes" else b"short")
+    assert outcome.found() == {WHOLE}
 
 
 @pytest.mark.parametrize(
@@ -214,31 +214,31 @@ def test_the_audit_finds_an_artifact_that_is_not_what_its_mark_says(
 def test_each_kind_of_job_has_its_end(
     ledger: Ledger, kind: Kind, ends: tuple[State, str | None]
 ) -> None:
-    scene = Scene(ledger, kind)
-    artifacts = scene.artifacts if ends[1] is None else {}
-    scene.puts.clear()
-    scene.seen.clear()
-    scene.commit(mark(*ends, artifacts=artifacts))
-    assert scene.found() == set()
-    scene.puts.clear()
-    scene.seen.clear()
-    scene.commit(mark(State.FAILED, "job_time_limit"))
-    assert scene.found() == {ENDS}
+    outcome = Outcome(ledger, kind)
+    artifacts = outcome.artifacts if ends[1] is None else {}
+    outcome.puts.clear()
+    outcome.seen.clear()
+    outcome.commit(mark(*ends, artifacts=artifacts))
+    assert outcome.found() == set()
+    outcome.puts.clear()
+    outcome.seen.clear()
+    outcome.commit(mark(State.FAILED, "job_time_limit"))
+    assert outcome.found() == {ENDS}
 
 
 def test_who_was_told_that_a_job_is_cancelled_finds_it_cancelled(ledger: Ledger) -> None:
-    scene = Scene(ledger, Kind.CANCELLED)
-    scene.asked.cancelled = False
-    assert scene.found() == set()
-    scene.asked.cancelled = True
-    assert scene.found() == {ENDS}
+    outcome = Outcome(ledger, Kind.CANCELLED)
+    outcome.asked.cancelled = False
+    assert outcome.found() == set()
+    outcome.asked.cancelled = True
+    assert outcome.found() == {ENDS}
 
 
-def test_what_no_job_names_is_found_in_the_store(scene: Scene) -> None:
-    store = scene.ledger.store
+def test_what_no_job_names_is_found_in_the_store(outcome: Outcome) -> None:
+    store = outcome.ledger.store
     for fine in (f"local/jobs/{JOB}/request.json", f"local/inputs/{'a' * 64}.png", "models/m.json"):
         store.put(fine, b"{}")
-    assert unnamed(scene.ledger, [scene.asked]) == []
+    assert unnamed(outcome.ledger, [outcome.asked]) == []
     orphans = [
         f"local/jobs/{JOB}/2-cd/heatmap-0.png",
         f"local/jobs/{JOB}/surprise",
@@ -247,30 +247,30 @@ def test_what_no_job_names_is_found_in_the_store(scene: Scene) -> None:
     ]
     for orphan in orphans:
         store.put(orphan, b"{}")
-    assert unnamed(scene.ledger, [scene.asked]) == orphans
+    assert unnamed(outcome.ledger, [outcome.asked]) == orphans
 
 
-def test_keys_that_should_have_gone_are_found_in_redis(scene: Scene) -> None:
-    redis = scene.ledger.first_writer.live._redis
+def test_keys_that_should_have_gone_are_found_in_redis(outcome: Outcome) -> None:
+    redis = outcome.ledger.first_writer.live._redis
     redis.set("medgemma:lock:reconcile", "1", ex=60)
     redis.sadd("_kombu.binding.medgemma.phantom.batch", "1")
     redis.set(f"medgemma:live:local:{OTHER_JOB}", "1", ex=60)
-    assert keys_left(redis, [scene.asked]) == []
+    assert keys_left(redis, [outcome.asked]) == []
     redis.set(f"medgemma:live:local:{JOB}", "1", ex=60)
     redis.set("medgemma:for-ever", "1")
-    found = sorted(line.split(" (")[1] for line in keys_left(redis, [scene.asked]))
+    found = sorted(line.split(" (")[1] for line in keys_left(redis, [outcome.asked]))
     assert found == ["of a finished job)", "without an end)"]
 
 
 def test_a_poison_job_that_was_started_too_often_is_found(ledger: Ledger) -> None:
-    scene = Scene(ledger, Kind.POISON)
+    outcome = Outcome(ledger, Kind.POISON)
     lines = [f"start {JOB} {number}" for number in range(7)]
-    assert too_often(starts(lines[:6]), [scene.asked], 6) == []
-    assert len(too_often(starts(lines), [scene.asked], 6)) == 1
+    assert too_often(starts(lines[:6]), [outcome.asked], 6) == []
+    assert len(too_often(starts(lines), [outcome.asked], 6)) == 1
 
 
-def test_a_start_that_was_not_needed_is_wasted(scene: Scene) -> None:
+def test_a_start_that_was_not_needed_is_wasted(outcome: Outcome) -> None:
     lines = [f"start {JOB} 1", f"end {JOB} 1", f"start {JOB} 2", f"start {OTHER_JOB} 1"]
-    assert wasted(starts(lines), [scene.asked]) == 1
-    scene.asked.put_back = True
-    assert wasted(starts(lines), [scene.asked]) == 0
+    assert wasted(starts(lines), [outcome.asked]) == 1
+    outcome.asked.put_back = True
+    assert wasted(starts(lines), [outcome.asked]) == 0
