@@ -18,10 +18,17 @@ import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from medgemma_client import Client
 from medgemma_tasks.layout import model_key
+from medgemma_tasks.ledger import Ledger
+from medgemma_tasks.live import LiveState
+from medgemma_tasks.models import ErrorRecord, ExplanationRecord, State
+from medgemma_tasks.models.run import ManifestLine
 from medgemma_tasks.settings import Settings
 from medgemma_tasks.store import Store
 from medgemma_worker.phantom.images import make_phantom
+from tests.parts import record_of
+from tests.stub_engine import StubEngine
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -118,6 +125,41 @@ def test_layers_are_drawn_as_the_docs_write_it(folder: Path) -> None:
     for command in lines("medgemma-explainer layers"):
         run(command, folder)
     assert (folder / "out" / "layers.png").exists()
+
+
+OPERATORS = "queue", "dead", "requeue", "reconcile", "sweep"
+
+
+def test_an_operators_commands_run_as_the_docs_write_them(
+    stack_settings: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a job that was given up, and a run of one that waits for a worker."""
+    live = LiveState(stack_settings)
+    ledger = Ledger(Store(stack_settings), live)
+    ledger.publish_model(StubEngine().served)
+    client = Client(stack_settings)
+    waits = client.submit(folder / "cxr.png", "Does it wait?")
+    ledger.put_manifest("run-1", [ManifestLine(job=waits.id)])
+    monkeypatch.setenv("MEDGEMMA_VISIBILITY_TIMEOUT", "4")  # as long does `reconcile` listen
+    ran: dict[str, str] = {}
+    given: dict[str, str] = {}
+    for name in OPERATORS:
+        for command in lines(f"medgemma-explainer {name}"):
+            dead = client.submit(folder / "cxr.png", f"Whose job is given up by {command}?")
+            ledger.commit(given_up(dead.id))
+            given[command] = dead.id
+            meant = command.replace("RUN", "run-1").replace("JOB", dead.id)
+            ran[command] = run(meant, folder).stdout
+    assert {command.split()[1] for command in ran} == set(OPERATORS)
+    assert "phantom" in ran["medgemma-explainer queue"]
+    assert "0 of 1 jobs have ended" in ran["medgemma-explainer reconcile RUN"]
+    for command in ("medgemma-explainer dead", "medgemma-explainer requeue JOB"):
+        assert given[command] in ran[command]
+
+
+def given_up(job_id: str) -> ExplanationRecord:
+    error = ErrorRecord(code="worker_lost", message="It died.", details={"attempts": 3})
+    return record_of(job_id, State.FAILED, 3).model_copy(update={"error": error})
 
 
 def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
