@@ -6,7 +6,6 @@ cancelled, and a call that wakes those who wait for it.
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from medgemma_tasks.dropped import count, counted
-from medgemma_tasks.errors import BrokerUnreachable
 from medgemma_tasks.layout import check_job_id, check_tenant
+from medgemma_tasks.locks import UNLOCK, Locks
 from medgemma_tasks.models import Death, Live
 from medgemma_tasks.settings import Settings
 
@@ -30,18 +29,6 @@ QUEUED_TTL = 900
 """Seconds for which a job counts as queued after it was published. Submitting it again within them
 publishes nothing, unless Redis lost this key, and then it lost the message too."""
 
-LOCK_SECONDS = 30
-"""Somebody who holds a lock longer than this may lose it to another."""
-
-LOCK_PAUSE = 0.02
-"""Seconds between two tries to get a lock."""
-
-_UNLOCK = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end"
-_EXTEND = """\
-if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('expire', KEYS[1], ARGV[2]) end
-return 0"""
-
-
 _HOLD = """\
 local held = redis.call('get', KEYS[1])
 if held and held ~= ARGV[1] then return 0 end
@@ -49,30 +36,18 @@ redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1"""
 
 
-class LiveState:
+class LiveState(Locks):
     """The live state of one tenant's jobs. Every call may raise BrokerUnreachable."""
 
     def __init__(
         self, settings: Settings, tenant: str | None = None, connection: Redis | None = None
     ) -> None:
-        self.settings = settings
+        super().__init__(settings, connection)
         self.tenant = check_tenant(tenant or settings.tenant)
-        self._redis = connect(settings) if connection is None else connection
 
     def of_tenant(self, tenant: str) -> LiveState:
         """The same connection, for another tenant's jobs."""
         return LiveState(self.settings, tenant, self._redis)
-
-    def ping(self) -> None:
-        """BrokerUnreachable unless Redis answers."""
-        with self._reached():
-            self._redis.ping()
-
-    @contextmanager
-    def connected(self) -> Iterator[Redis]:
-        """The connection, for what is about no one job. A RedisError becomes BrokerUnreachable."""
-        with self._reached():
-            yield self._redis
 
     # --- how far a job is ----------------------------------------------------------------------
 
@@ -98,28 +73,28 @@ class LiveState:
 
     # --- how often it was started --------------------------------------------------------------
 
-    def start_attempt(self, job_id: str) -> int:
-        """Count one more start of a job; its number, from 1."""
-        key = self._key("attempts", job_id)
-        with self._reached():
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.incr(key)
-            pipe.expire(key, self.settings.live_ttl)
-            return int(pipe.execute()[0])
+    def start_attempt(self, job_id: str, token: str) -> int:
+        """Count one more start of a job; its number, from 1.
 
-    def give_back_attempt(self, job_id: str) -> None:
-        """Uncount a start that ended through no fault of the job (the store was away)."""
-        key = self._key("attempts", job_id)
+        token: the start's own. A command whose answer was lost is sent again, and counts once.
+        """
+        key = self._key("starts", job_id)
         with self._reached():
             pipe = self._redis.pipeline(transaction=True)
-            pipe.decr(key)
+            pipe.hset(key, token, f"{time.time():.3f}")
             pipe.expire(key, self.settings.live_ttl)
-            pipe.execute()
+            pipe.hlen(key)
+            return int(pipe.execute()[-1])
+
+    def give_back_attempt(self, job_id: str, token: str) -> None:
+        """Uncount a start that ended through no fault of the job (the store was away)."""
+        with self._reached():
+            self._redis.hdel(self._key("starts", job_id), token)
 
     def attempts(self, job_id: str) -> int:
         """How often a job was started and did not end, as far as Redis knows."""
         with self._reached():
-            return int(self._redis.get(self._key("attempts", job_id)) or 0)
+            return int(self._redis.hlen(self._key("starts", job_id)))
 
     def note_death(self, job_id: str, death: Death) -> None:
         """Keep what was known when a process died over a job."""
@@ -146,7 +121,7 @@ class LiveState:
     def let_go(self, job_id: str, owner: str) -> None:
         """Run a job no longer."""
         with self._reached():
-            self._redis.eval(_UNLOCK, 1, self._key("held", job_id), owner)
+            self._redis.eval(UNLOCK, 1, self._key("held", job_id), owner)
 
     # --- cancelling ----------------------------------------------------------------------------
 
@@ -194,7 +169,7 @@ class LiveState:
 
     def forget(self, job_id: str) -> None:
         """Drop all that is known of a job: it ended, or it starts afresh."""
-        names = ("live", "attempts", "deaths", "cancel", "queued")
+        names = ("live", "starts", "deaths", "cancel", "queued")
         with self._reached():
             self._redis.delete(*(self._key(name, job_id) for name in names))
 
@@ -239,48 +214,8 @@ class LiveState:
         finally:
             pubsub.close()
 
-    # --- locks: for putting a job back, and for stores without conditional puts -----------------
-
-    def lock(self, name: str, token: str, seconds: int) -> bool:
-        """Take a lock for some seconds; False where somebody holds it."""
-        with self._reached():
-            key = f"medgemma:lock:{name}"
-            return bool(self._redis.set(key, token, nx=True, ex=seconds))
-
-    def extend(self, name: str, token: str, seconds: int) -> bool:
-        """Hold a lock for some seconds from now; False where it is no longer ours."""
-        with self._reached():
-            key = f"medgemma:lock:{name}"
-            return bool(self._redis.eval(_EXTEND, 1, key, token, seconds))
-
-    def unlock(self, name: str, token: str) -> None:
-        """Release a lock, if it is still ours."""
-        with self._reached():
-            self._redis.eval(_UNLOCK, 1, f"medgemma:lock:{name}", token)
-
-    @contextmanager
-    def holding(self, name: str) -> Iterator[None]:
-        """Wait for a lock, which others hold for LOCK_SECONDS at most, and hold it."""
-        token = secrets.token_hex(8)
-        while not self.lock(name, token, LOCK_SECONDS):
-            time.sleep(LOCK_PAUSE)
-        try:
-            yield
-        finally:
-            self.unlock(name, token)
-
     def _key(self, what: str, job_id: str) -> str:
         return f"medgemma:{what}:{self.tenant}:{check_job_id(job_id)}"
-
-    @contextmanager
-    def _reached(self) -> Iterator[None]:
-        from redis.exceptions import RedisError
-
-        try:
-            yield
-        except RedisError as error:
-            # The library's own message may hold more than the address; its class says enough.
-            raise unreachable(self.settings, error) from None
 
 
 class Bell:
@@ -305,33 +240,3 @@ def _death(text: str) -> Death | None:
         return Death.model_validate_json(text)
     except ValidationError:
         return None  # of another version
-
-
-def connect(settings: Settings) -> Redis:
-    """A connection that gives up soon. Nothing is sent until its first command."""
-    from redis import Redis
-    from redis.backoff import NoBackoff
-    from redis.exceptions import ConnectionError as RedisConnectionError
-    from redis.retry import Retry
-
-    return Redis.from_url(
-        settings.broker_url.get_secret_value(),
-        decode_responses=True,
-        **settings.redis_tls,
-        encoding_errors="replace",  # whoever writes to Redis may put anything on a queue
-        socket_connect_timeout=settings.connect_timeout,
-        socket_timeout=settings.connect_timeout,
-        # One more try mends a connection that the server dropped; timeouts are not tried again,
-        # since redis-py nests this policy (connecting inside commanding) and they would add up.
-        retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-    )
-
-
-def unreachable(settings: Settings, error: BaseException) -> BrokerUnreachable:
-    """The error for a broker that did not do as it was asked."""
-    address = settings.broker_address
-    trust = ", and that MEDGEMMA_CA_FILE vouches for it" if settings.redis_tls else ""
-    return BrokerUnreachable(
-        f"Redis at {address} cannot be used ({type(error).__name__}). "
-        f"Check MEDGEMMA_BROKER_URL and that the server runs{trust}."
-    )

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from medgemma_tasks.connection import unreachable
 from medgemma_tasks.layout import model_slug
-from medgemma_tasks.live import unreachable
 from medgemma_tasks.models import JobId, Strict, Tenant
 from medgemma_tasks.settings import Settings
 

@@ -43,7 +43,7 @@ def client(
     published: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Client:
-    monkeypatch.setattr("medgemma_tasks.live.connect", lambda settings: redis_fake)
+    monkeypatch.setattr("medgemma_tasks.connection.connect", lambda settings: redis_fake)
     ledger.publish_model(StubEngine().served)
     client = Client(settings)
     client._ledger.store.__dict__["_session"] = ledger.store._session

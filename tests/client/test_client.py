@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import fakeredis
@@ -243,7 +244,7 @@ def test_a_failed_job_is_archived_and_published_again(
     assert job.status().state is State.SUBMITTED
     assert len(ledger.store.keys(job_prefix("local", job.id) + "history/")) == 1
     assert not live.cancelled(job.id)
-    assert live.start_attempt(job.id) == 1
+    assert live.start_attempt(job.id, token_hex(4)) == 1
 
 
 def test_a_result_that_came_while_another_client_resubmitted_is_not_put_away(

@@ -81,7 +81,7 @@ def client(
     redis_fake: fakeredis.FakeRedis,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Client:
-    monkeypatch.setattr("medgemma_tasks.live.connect", lambda settings: redis_fake)
+    monkeypatch.setattr("medgemma_tasks.connection.connect", lambda settings: redis_fake)
     monkeypatch.setattr("medgemma_tasks.queue.publish", lambda *_, **options: None)
     client = Client(settings)
     client._ledger.store.__dict__["_session"] = session_of("client")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from secrets import token_hex
 
 from medgemma_tasks.layout import artifact_path, job_prefix, probe_key, probes_prefix
 from medgemma_tasks.models import State
@@ -44,7 +45,7 @@ def test_what_a_worker_left_that_was_killed_before_its_mark_is_swept_once_the_jo
         result = job.wait(WAIT)
         until(lambda: not idle.live.known(), WAIT)
     assert swept()["artifacts"] == 0  # it is young
-    idle.live.start_attempt(job.id)  # and this worker, just after its mark
+    idle.live.start_attempt(job.id, token_hex(4))  # and this worker, just after its mark
     assert swept("--older-than", "0") == {
         "artifacts": len(left),
         "probes": 1,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from secrets import token_hex
 
 import fakeredis
 import pytest
@@ -28,10 +29,30 @@ def test_a_report_hears_that_the_job_was_cancelled(live: LiveState) -> None:
     assert live.report(OTHER_JOB, RUNNING) is False
 
 
-def test_attempts_are_counted_and_given_back(live: LiveState) -> None:
-    assert [live.start_attempt(JOB) for _ in range(3)] == [1, 2, 3]
-    live.give_back_attempt(JOB)
-    assert live.start_attempt(JOB) == 3
+def test_starts_are_counted_and_given_back(live: LiveState) -> None:
+    assert [live.start_attempt(JOB, token) for token in "abc"] == [1, 2, 3]
+    live.give_back_attempt(JOB, "b")
+    assert live.attempts(JOB) == 2
+    assert live.start_attempt(JOB, "d") == 3
+
+
+def test_a_start_whose_answer_was_lost_and_that_is_told_again_counts_once(live: LiveState) -> None:
+    """Else broken connections would make a healthy job one that kills its workers."""
+    assert [live.start_attempt(JOB, "a") for _ in range(3)] == [1, 1, 1]
+
+
+def test_a_lock_whose_answer_was_lost_is_not_waited_for(live: LiveState) -> None:
+    lock = LiveState.lock
+
+    def answer_lost(self: LiveState, name: str, token: str, seconds: int) -> bool:
+        lock(self, name, token, seconds)
+        return False
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LiveState, "lock", answer_lost)
+        with live.holding("x"):
+            assert not lock(live, "x", "another", 1)
+    assert lock(live, "x", "another", 1)
 
 
 def test_a_queued_or_running_job_is_under_way(live: LiveState) -> None:
@@ -75,7 +96,7 @@ def test_forgetting_forgets_all_of_one_job(
     live: LiveState, redis_fake: fakeredis.FakeRedis
 ) -> None:
     for job in (JOB, OTHER_JOB):
-        live.start_attempt(job)
+        live.start_attempt(job, token_hex(4))
         live.cancel(job)
         live.mark_queued([job])
         live.report(job, RUNNING)
@@ -87,14 +108,13 @@ def test_forgetting_forgets_all_of_one_job(
 def test_every_key_has_our_prefix_and_a_time_to_live(
     live: LiveState, redis_fake: fakeredis.FakeRedis
 ) -> None:
-    live.start_attempt(JOB)
-    live.give_back_attempt(OTHER_JOB)
+    live.start_attempt(JOB, token_hex(4))
     live.cancel(JOB)
     live.mark_queued([JOB])
     live.report(JOB, RUNNING)
     live.lock("mark", "token", 30)
     keys = redis_fake.keys()
-    assert len(keys) == 6
+    assert len(keys) == 5
     for key in keys:
         assert key.startswith("medgemma:")
         assert redis_fake.ttl(key) > 0

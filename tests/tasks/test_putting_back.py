@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from secrets import token_hex
 from threading import Barrier
 
 import pytest
@@ -43,14 +44,14 @@ def test_a_job_that_ended_badly_starts_afresh(
     ledger.put_request(request)
     ledger.commit(record_of(request.job_id, state))
     live.cancel(request.job_id)
-    live.start_attempt(request.job_id)
+    live.start_attempt(request.job_id, token_hex(4))
     assert requeue(lambda *message: sent.append(message), ledger, request.job_id)
     assert sent == [("phantom", "local", request.job_id, False)]
     assert ledger.record(request.job_id) is None
     assert len(ledger.store.keys(job_prefix("local", request.job_id) + "history/")) == 1
     assert live.under_way(request.job_id)
     assert not live.cancelled(request.job_id)
-    assert live.start_attempt(request.job_id) == 1
+    assert live.start_attempt(request.job_id, token_hex(4)) == 1
 
 
 def test_a_job_goes_back_to_the_queue_it_was_meant_for(ledger: Ledger, sent: Sent) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from secrets import token_hex
 from typing import Any
 
 import fakeredis
@@ -120,7 +121,7 @@ def test_age_is_told_by_the_servers_clock_alone(
 def test_a_dry_run_tells_the_same_and_deletes_nothing(
     store: Store, live: LiveState, sweeper: Sweeper, mark: ExplanationRecord, ledger: Ledger
 ) -> None:
-    live.start_attempt(JOB)
+    live.start_attempt(JOB, token_hex(4))
     store.put(layout.probe_key("local", "ab"), b"1")
     before = store.keys("")
     told = Sweeper(store, live, age=0, probe_age=0, dry_run=True).sweep()
@@ -134,7 +135,7 @@ def test_a_job_that_is_put_back_meanwhile_keeps_everything(
     failed = record_of(state=State.FAILED)
     ledger.put_artifacts(JOB, "1-ab", FILES)
     ledger.commit(failed)
-    live.start_attempt(JOB)
+    live.start_attempt(JOB, token_hex(4))
     holding = LiveState.holding
 
     def another_was_quicker(live: LiveState, name: str) -> AbstractContextManager[None]:
@@ -147,7 +148,7 @@ def test_a_job_that_is_put_back_meanwhile_keeps_everything(
     ledger.commit(failed)
     ledger.store.delete(*ledger.store.keys(layout.job_prefix("local", JOB) + "1-ab/"))
     assert sweeper.sweep() == Sweepings()
-    assert live.start_attempt(JOB) == 2
+    assert live.start_attempt(JOB, token_hex(4)) == 2
 
 
 def test_probes_go_and_nothing_beside_them(
@@ -168,7 +169,7 @@ def test_keys_of_finished_jobs_go_and_all_others_stay(
 ) -> None:
     for job in (JOB, OTHER_JOB):
         live.report(job, Live(stage=Stage.STORING, progress=1.0, attempt=1))
-        live.start_attempt(job)
+        live.start_attempt(job, token_hex(4))
         live.cancel(job)
         live.mark_queued([job])
         live.claim(job, 60)
@@ -182,7 +183,7 @@ def test_keys_of_finished_jobs_go_and_all_others_stay(
     gone = before - set(redis_fake.keys())
     assert {key.rpartition(":")[2] for key in gone} == {JOB}
     assert {key.split(":")[1] for key in gone} == {
-        *("live", "attempts", "cancel", "queued", "put-back", "held", "deaths")
+        *("live", "starts", "cancel", "queued", "put-back", "held", "deaths")
     }
 
 
@@ -212,7 +213,7 @@ def test_all_tenants_are_swept_unless_some_are_named(
         theirs = Ledger(store, live.of_tenant(tenant))
         theirs.put_artifacts(JOB, "1-ab", FILES)
         theirs.commit(record_of(state=State.FAILED))
-        live.of_tenant(tenant).start_attempt(JOB)
+        live.of_tenant(tenant).start_attempt(JOB, token_hex(4))
     assert sweeper.sweep(["a"]) == Sweepings(artifacts=2, size=8, keys=1)
     assert sweeper.sweep() == Sweepings(artifacts=2, size=8, keys=1)
 

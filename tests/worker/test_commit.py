@@ -40,7 +40,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_success_names_its_artifacts_and_all_that_was_explained(
     committer: Committer, ledger: Ledger
 ) -> None:
-    assert committer.success(Attempt(2, "2-ab"), EXPLAINED, Stopwatch())
+    assert committer.success(Attempt(2, "ab"), EXPLAINED, Stopwatch())
     record = ledger.record(JOB)
     assert record is not None
     assert (record.state, record.attempt, record.answer) == (State.SUCCEEDED, 2, ANSWER)
@@ -59,16 +59,16 @@ def test_the_mark_is_written_after_all_artifacts(
         return put(key, content)
 
     monkeypatch.setattr(ledger.first_writer, "put", look)
-    committer.success(Attempt(1, "1-ab"), EXPLAINED, Stopwatch())
+    committer.success(Attempt(1, "ab"), EXPLAINED, Stopwatch())
     assert seen == [len(EXPLAINED.files)]
 
 
 def test_a_loser_leaves_the_winners_result_and_nothing_else(
     committer: Committer, ledger: Ledger
 ) -> None:
-    assert committer.success(Attempt(1, "1-ab"), EXPLAINED, Stopwatch())
+    assert committer.success(Attempt(1, "ab"), EXPLAINED, Stopwatch())
     before = ledger.store.keys("")
-    assert not committer.success(Attempt(2, "2-cd"), EXPLAINED, Stopwatch())
+    assert not committer.success(Attempt(2, "cd"), EXPLAINED, Stopwatch())
     assert ledger.store.keys("") == before
 
 
@@ -84,7 +84,7 @@ def test_a_failure_keeps_the_answer_that_it_carries(committer: Committer, ledger
 def test_a_committed_job_is_forgotten_and_announced(committer: Committer, live: LiveState) -> None:
     live.mark_queued([JOB])
     with live.listening(JOB) as bell:
-        committer.success(Attempt(1, "1-ab"), EXPLAINED, Stopwatch())
+        committer.success(Attempt(1, "ab"), EXPLAINED, Stopwatch())
         assert bell.wait(1.0)
     assert not live.under_way(JOB)
 
@@ -96,7 +96,7 @@ def test_redis_being_away_undoes_no_commit(
         raise BrokerUnreachable("away")
 
     monkeypatch.setattr(live, "forget", away)
-    assert committer.success(Attempt(1, "1-ab"), EXPLAINED, Stopwatch())
+    assert committer.success(Attempt(1, "ab"), EXPLAINED, Stopwatch())
     assert ledger.finished(JOB)
 
 
@@ -113,7 +113,7 @@ def test_no_mark_is_written_when_an_artifact_is_not(
     monkeypatch.setattr(ledger.store, "put", failing)
     monkeypatch.setattr(patiently, "__defaults__", (0.0,))
     with pytest.raises(StoreUnreachable):
-        committer.success(Attempt(1, "1-ab"), EXPLAINED, Stopwatch())
+        committer.success(Attempt(1, "ab"), EXPLAINED, Stopwatch())
     assert not ledger.finished(JOB)
 
 
@@ -154,7 +154,7 @@ def test_a_worker_that_stood_still_commits_nothing_whose_artifacts_are_gone(
         return stored
 
     monkeypatch.setattr(ledger, "put_artifacts", stands_still)
-    assert not committer.success(Attempt(1, "1-ab"), EXPLAINED, Stopwatch())
+    assert not committer.success(Attempt(1, "ab"), EXPLAINED, Stopwatch())
     assert not ledger.finished(JOB)
 
 
@@ -162,7 +162,7 @@ def test_what_dead_attempts_stored_goes_with_the_commit_of_a_later_one(
     committer: Committer, ledger: Ledger
 ) -> None:
     ledger.put_artifacts(JOB, "1-ab", {"relevancy.npz": (b"x", "x/x")})
-    committer.success(Attempt(2, "2-cd"), EXPLAINED, Stopwatch())
+    committer.success(Attempt(2, "cd"), EXPLAINED, Stopwatch())
     folders = {key.split("/")[3] for key in ledger.store.keys(job_prefix("local", JOB))}
     assert folders == {"2-cd", "result.json"}
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from secrets import token_hex
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_a_finished_job_is_passed_over(runner: JobRunner, ledger: Ledger, live: 
     ledger.commit(record_of(job, State.CANCELLED))
     runner.run(job)
     assert outcome(ledger, job)[0] is State.CANCELLED
-    assert live.start_attempt(job) == 1
+    assert live.start_attempt(job, token_hex(4)) == 1
 
 
 def test_a_job_without_a_request_is_dropped_and_counted(
@@ -94,7 +95,7 @@ def test_a_job_started_too_often_is_lost(
 ) -> None:
     job = submitted(ledger, request_for())
     for _ in range(settings.max_attempts):
-        live.start_attempt(job)
+        live.start_attempt(job, token_hex(4))
     runner.run(job)
     assert outcome(ledger, job) == (State.FAILED, "worker_lost")
 
@@ -134,7 +135,7 @@ def test_trouble_with_the_store_leaves_the_job_open(
     with pytest.raises(type(trouble)):
         runner.run(job)
     assert ledger.store.get(result_key("local", job)) is None
-    assert live.start_attempt(job) == 1
+    assert live.start_attempt(job, token_hex(4)) == 1
 
 
 def test_a_store_that_refuses_for_a_while_costs_no_job(

@@ -42,7 +42,7 @@ def test_while_another_tells_it_does_not(
         tries.append(name)
         return lock(live, name, token, seconds)
 
-    monkeypatch.setattr("medgemma_tasks.live.connect", lambda _: redis_fake)
+    monkeypatch.setattr("medgemma_tasks.connection.connect", lambda _: redis_fake)
     monkeypatch.setattr(LiveState, "lock", counted)
     monkeypatch.setattr(places, "PERIOD", 1)
     redis_fake.set("medgemma:lock:places:phantom", "another")
@@ -60,7 +60,7 @@ def test_after_redis_was_away_it_goes_on(
     server = fakeredis.FakeServer()
     server.connected = False
     redis = fakeredis.FakeRedis(server=server, decode_responses=True)
-    monkeypatch.setattr("medgemma_tasks.live.connect", lambda _: redis)
+    monkeypatch.setattr("medgemma_tasks.connection.connect", lambda _: redis)
     monkeypatch.setattr(places, "PERIOD", 1)
     with telling(settings):
         time.sleep(1.5)

@@ -29,7 +29,7 @@ def sweeps(monkeypatch: pytest.MonkeyPatch, redis_fake: fakeredis.FakeRedis) -> 
         begun.append(1)
         return Swept()
 
-    monkeypatch.setattr("medgemma_tasks.live.connect", lambda _: redis_fake)
+    monkeypatch.setattr("medgemma_tasks.connection.connect", lambda _: redis_fake)
     monkeypatch.setattr(Reconciler, "sweep", sweep)
     return begun
 

@@ -24,11 +24,12 @@ def counted(run: Run, step: Step) -> Explained:
     run.attempt = start_attempt(around.live, run.job_id, around.settings.max_attempts)
     log.info("job %s: attempt %d", run.job_id, run.number)
     run.hearers.append(lambda stage, _: around.board.note_stage(stage))
-    with around.board.holding(InHand(around.live.tenant, run.job_id, run.number)):
+    held = InHand(around.live.tenant, run.job_id, run.number, run.attempt.token)
+    with around.board.holding(held):
         try:
             return step(run)
         except TROUBLE:
-            give_back(around.live, run.job_id)
+            give_back(around.live, run.job_id, held.token)
             raise
 
 
@@ -38,7 +39,8 @@ def start_attempt(live: LiveState, job_id: str, limit: int) -> Attempt:
     The counter is in Redis: the transport counts no deliveries. If Redis loses it, the job gets
     ``limit`` more starts.
     """
-    number = live.start_attempt(job_id)
+    token = secrets.token_hex(8)
+    number = live.start_attempt(job_id, token)
     if number > limit:
         deaths = [death.model_dump(mode="json") for death in live.deaths(job_id)]
         raise WorkerLost(
@@ -47,12 +49,12 @@ def start_attempt(live: LiveState, job_id: str, limit: int) -> Attempt:
             attempts=limit,
             deaths=deaths,
         )
-    return Attempt(number, f"{number}-{secrets.token_hex(8)}")
+    return Attempt(number, token)
 
 
-def give_back(live: LiveState, job_id: str) -> None:
+def give_back(live: LiveState, job_id: str, token: str) -> None:
     """Uncount a start. Never raises: at worst one attempt too many is counted."""
     try:
-        live.give_back_attempt(job_id)
+        live.give_back_attempt(job_id, token)
     except BrokerUnreachable:
         log.warning("job %s: its attempt stays counted", job_id)

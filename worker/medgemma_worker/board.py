@@ -26,6 +26,8 @@ class InHand:
     job_id: str
     attempt: int
     """From 1."""
+    token: str = ""
+    """By which the start can be uncounted."""
 
 
 class _Page(ctypes.Structure):
@@ -41,6 +43,7 @@ class _Page(ctypes.Structure):
         ("tenant", ctypes.c_char * 64),
         ("job", ctypes.c_char * 33),
         ("attempt", ctypes.c_uint32),
+        ("token", ctypes.c_char * 33),
         ("stage", ctypes.c_char * 16),
         # --- by the parent
         ("stop", ctypes.c_char * 33),
@@ -95,7 +98,8 @@ class Board:
         page = self._page
         page.job = b""  # so that nobody reads half of one and half of another
         page.tenant, page.attempt = held.tenant.encode(), held.attempt
-        page.stage, page.job = b"", held.job_id.encode()
+        page.token, page.stage = held.token.encode(), b""
+        page.job = held.job_id.encode()
         try:
             yield
         finally:
@@ -174,10 +178,11 @@ class Board:
         """The job that the child works on, or died over."""
         while True:
             page = self._page
-            job, tenant, attempt = bytes(page.job), bytes(page.tenant), int(page.attempt)
+            job, tenant, token = bytes(page.job), bytes(page.tenant), bytes(page.token)
+            attempt = int(page.attempt)
             if job == bytes(page.job):
                 break
-        return InHand(tenant.decode(), job.decode(), attempt) if job else None
+        return InHand(tenant.decode(), job.decode(), attempt, token.decode()) if job else None
 
     @property
     def stage(self) -> str | None:

@@ -32,10 +32,17 @@ class Around:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One start of a job. ``name`` is the folder of its artifacts, and no other attempt's."""
+    """One start of a job."""
 
     number: int
-    name: str
+    """From 1."""
+    token: str
+    """Hexadecimal digits, and no other attempt's."""
+
+    @property
+    def name(self) -> str:
+        """The folder of its artifacts."""
+        return f"{self.number}-{self.token}"
 
 
 @dataclass

@@ -68,7 +68,7 @@ def wait_until_idle(board: Board, consumer: Any, grace: float) -> None:
     held, live = board.in_hand, consumer.app.live
     if board.busy and held is not None:
         # It is killed now, through no fault of its own.
-        give_back(live.of_tenant(held.tenant), held.job_id)
+        give_back(live.of_tenant(held.tenant), held.job_id, held.token)
         let_go(board, live, held)
         board.clear_job()
     time.sleep(SETTLE)
