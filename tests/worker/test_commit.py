@@ -18,7 +18,7 @@ from medgemma_tasks.models import State
 from medgemma_worker import commit as module
 from medgemma_worker.commit import Committer, patiently
 from medgemma_worker.run import Attempt
-from medgemma_worker.timing import Stopwatch
+from medgemma_worker.stopwatch import Stopwatch
 from tests.parts import NOW, picture, request_for
 from tests.stub_engine import ANSWER, StubEngine, explain
 

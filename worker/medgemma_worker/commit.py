@@ -23,7 +23,7 @@ from medgemma_tasks.models import Artifact, ExplanationRecord, State
 from medgemma_worker.engine import Explained
 from medgemma_worker.failures import as_error, error_record, trace
 from medgemma_worker.run import Attempt, Run, Step
-from medgemma_worker.timing import Stopwatch
+from medgemma_worker.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ from medgemma_worker.engine import Engine, Explained
 from medgemma_worker.held import held_here
 from medgemma_worker.inputs import fetch_images
 from medgemma_worker.run import Around, Run, Step, wrapped
-from medgemma_worker.timing import Stopwatch, timed
+from medgemma_worker.stopwatch import Stopwatch
+from medgemma_worker.timing import timed
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from medgemma_tasks.models import ExplanationRequest, Stage
 from medgemma_tasks.settings import Settings
 from medgemma_worker.board import Board
 from medgemma_worker.engine import Engine, Explained, Report
-from medgemma_worker.timing import Stopwatch
+from medgemma_worker.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)
