@@ -83,7 +83,7 @@ def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def _worker(log: IO[str]) -> Iterator[subprocess.Popen[bytes]]:
-    from medgemma_worker.tied import tied_to_parent
+    from medgemma_worker.supervisor.tied import tied_to_parent
 
     worker = subprocess.Popen(
         # Tied, so that it ends even where we are killed.

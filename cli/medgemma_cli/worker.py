@@ -21,8 +21,8 @@ def worker(
     SIGTERM or Ctrl-C lets running jobs end; a second one stops at once.
     """
     from medgemma_tasks.settings import load_settings
-    from medgemma_worker.devices import parse_devices
-    from medgemma_worker.launcher import launch
+    from medgemma_worker.supervisor.devices import parse_devices
+    from medgemma_worker.supervisor.launcher import launch
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     raise typer.Exit(launch(load_settings(), parse_devices(gpus)))

@@ -2,7 +2,7 @@
 
 Messages are pushed at a list's head and taken from its tail, so the tail is the front of the queue.
 A client may not read a queue, where other tenants' jobs are, so its jobs' places are told to it
-(``medgemma_worker.places``); that also costs the same however many wait.
+(``medgemma_worker.supervisor.places``); that also costs the same however many wait.
 """
 
 from __future__ import annotations

@@ -121,8 +121,9 @@ def queue_settings(settings: Settings) -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         # Far above the load time: at 4 s an 8 s load was killed and started again for ever.
         "worker_proc_alive_timeout": settings.load_timeout,
-        # With REMAP_SIGTERM=SIGQUIT a worker told to stop waits for its job, at most so long (see
-        # medgemma_worker.shutdown: Celery alone would always wait to the end), then gives it back.
+        # With REMAP_SIGTERM=SIGQUIT a worker told to stop waits for its job, at most so long, then
+        # gives it back (see medgemma_worker.parent.shutdown: Celery alone would always wait to
+        # the end).
         "worker_soft_shutdown_timeout": settings.shutdown_grace,
         # Redirected prints would put whatever a library prints into the log under a task's name.
         "worker_redirect_stdouts": False,

@@ -1,7 +1,7 @@
 """What workers say of themselves in Redis, again and again: who is there, and how.
 
 A process that is there may still serve nobody, so what counts is what the worker's child and the
-queue said last; see ``medgemma_worker.health``.
+queue said last; see ``medgemma_worker.parent.health``.
 """
 
 from __future__ import annotations

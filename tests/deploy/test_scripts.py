@@ -15,8 +15,8 @@ import pytest
 from moto import mock_aws
 
 from medgemma_tasks.settings import Settings
-from medgemma_worker.devices import CPU
-from medgemma_worker.launcher import WORKER_COMMAND, child_environment
+from medgemma_worker.supervisor.devices import CPU
+from medgemma_worker.supervisor.launcher import WORKER_COMMAND, child_environment
 
 ROOT = Path(__file__).parents[2]
 PING = ROOT / "deploy" / "ping_worker.py"

@@ -9,7 +9,7 @@ from medgemma_client.job import Job
 from medgemma_tasks.dropped import NO_REQUEST
 from medgemma_tasks.in_hand import UNACKED, jobs_of
 from medgemma_tasks.layout import job_prefix
-from medgemma_worker import intake
+from medgemma_worker.parent import intake
 from tests.service.bad_messages import (
     DROPPED,
     INTERACTIVE,

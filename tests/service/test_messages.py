@@ -11,7 +11,7 @@ import pytest
 
 from medgemma_client.client import Client
 from medgemma_tasks.errors import JobTimeLimit
-from medgemma_worker.intake import DROPPED
+from medgemma_worker.parent.intake import DROPPED
 from tests.parts import JOB, OTHER_JOB, picture
 from tests.service import bad_messages
 from tests.service.bad_messages import LISTS, Generator

@@ -13,7 +13,7 @@ from medgemma_tasks.layout import job_prefix
 from medgemma_tasks.models import ManifestLine, State
 from medgemma_tasks.queue import make_app, publish, queue_names
 from medgemma_tasks.walking import pages
-from medgemma_worker.reconciler import LOCK
+from medgemma_worker.supervisor.reconciler import LOCK
 from tests.parts import picture, reference, request_for
 from tests.service.harness import Service, WorkerProcess, until
 

@@ -19,8 +19,8 @@ LAUNCHER = """\
 import logging, sys
 from medgemma_tasks.queue import queue_settings
 from medgemma_tasks.settings import load_settings
-from medgemma_worker.devices import parse_devices
-from medgemma_worker.launcher import launch
+from medgemma_worker.supervisor.devices import parse_devices
+from medgemma_worker.supervisor.launcher import launch
 logging.basicConfig(level=logging.INFO)
 assert "torch" not in sys.modules
 _, gpus, healthy_after, *command = sys.argv

@@ -14,8 +14,8 @@ from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import ExplanationRecord, ExplanationRequest, State
 from medgemma_tasks.settings import Settings
 from medgemma_worker.board import Board
-from medgemma_worker.commit import patiently
 from medgemma_worker.job import JobRunner
+from medgemma_worker.wrappers.commit import patiently
 from tests.parts import JOB, picture, record_of, request_for
 from tests.stub_engine import ANSWER, StubEngine
 

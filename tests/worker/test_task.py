@@ -6,7 +6,7 @@ from celery.exceptions import Reject, SoftTimeLimitExceeded
 from medgemma_tasks.errors import BrokerUnreachable, StoreRefused, StoreUnreachable
 from medgemma_tasks.queue import Shard
 from medgemma_worker import process, task
-from medgemma_worker.held import RunsElsewhere
+from medgemma_worker.wrappers.held import RunsElsewhere
 from tests.parts import JOB, OTHER_JOB
 
 MESSAGE = {"schema": 1, "tenant": "local", "jobs": [JOB, OTHER_JOB]}

@@ -24,13 +24,14 @@ def make_worker_app(settings: Settings) -> Celery:
 
     from medgemma_tasks.live import LiveState
     from medgemma_tasks.queue import make_app
-    from medgemma_worker import process, shutdown, task
+    from medgemma_worker import process, task
     from medgemma_worker.board import Board
-    from medgemma_worker.health import Health, Voice
-    from medgemma_worker.intake import Intake
-    from medgemma_worker.lease import Lease
-    from medgemma_worker.running import Running
-    from medgemma_worker.watch import Watch
+    from medgemma_worker.parent import shutdown
+    from medgemma_worker.parent.health import Health, Voice
+    from medgemma_worker.parent.intake import Intake
+    from medgemma_worker.parent.lease import Lease
+    from medgemma_worker.parent.running import Running
+    from medgemma_worker.parent.watch import Watch
 
     app, board, live = make_app(settings), Board(), LiveState(settings)
     # What the parent's steps and requests work with.
@@ -54,7 +55,7 @@ def main(name: str | None = None) -> None:
     ``name`` tells it from the others of this host; the supervisor gives that of its device, and
     reconciles for all its workers. One that runs alone does so itself.
     """
-    from medgemma_worker.reconciler import beside_this_process
+    from medgemma_worker.supervisor.reconciler import beside_this_process
 
     supervised = name is not None
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # read when celery is imported

@@ -11,17 +11,17 @@ from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import ExplanationRequest, Stage
 from medgemma_tasks.settings import Settings
-from medgemma_worker.attempt import counted
 from medgemma_worker.board import Board
-from medgemma_worker.cancellation import cancellable, interruptible
-from medgemma_worker.commit import TROUBLE, Committer, marked_failed, marked_succeeded
-from medgemma_worker.deadline import before_its_deadline
 from medgemma_worker.engine import Engine, Explained
-from medgemma_worker.held import held_here
 from medgemma_worker.inputs import fetch_images
-from medgemma_worker.run import Around, Run, Step, wrapped
 from medgemma_worker.stopwatch import Stopwatch
-from medgemma_worker.timing import timed
+from medgemma_worker.wrappers.attempt import counted
+from medgemma_worker.wrappers.cancellation import cancellable, interruptible
+from medgemma_worker.wrappers.commit import TROUBLE, Committer, marked_failed, marked_succeeded
+from medgemma_worker.wrappers.deadline import before_its_deadline
+from medgemma_worker.wrappers.held import held_here
+from medgemma_worker.wrappers.run import Around, Run, Step, wrapped
+from medgemma_worker.wrappers.timing import timed
 
 log = logging.getLogger(__name__)
 

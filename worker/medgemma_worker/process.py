@@ -17,10 +17,10 @@ from medgemma_tasks.settings import Settings
 from medgemma_tasks.store import Store
 from medgemma_worker import memory
 from medgemma_worker.board import Board
-from medgemma_worker.cancellation import hear_stop
 from medgemma_worker.engine import Engine, load_engine
 from medgemma_worker.failures import trace
 from medgemma_worker.job import JobRunner
+from medgemma_worker.wrappers.cancellation import hear_stop
 
 log = logging.getLogger(__name__)
 

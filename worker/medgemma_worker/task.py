@@ -16,10 +16,10 @@ from medgemma_tasks.queue import TASK, Shard, publish, queue_names
 from medgemma_tasks.settings import Settings
 from medgemma_worker import process
 from medgemma_worker.board import Board
-from medgemma_worker.commit import TROUBLE
-from medgemma_worker.deaths import WatchedRequest
 from medgemma_worker.failures import trace
-from medgemma_worker.held import RunsElsewhere
+from medgemma_worker.parent.deaths import WatchedRequest
+from medgemma_worker.wrappers.commit import TROUBLE
+from medgemma_worker.wrappers.held import RunsElsewhere
 
 log = logging.getLogger(__name__)
 

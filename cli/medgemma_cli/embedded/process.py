@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 from medgemma_tasks.errors import ServiceError
-from medgemma_worker.tied import tied_to_parent
+from medgemma_worker.supervisor.tied import tied_to_parent
 
 HOST = "127.0.0.1"
 

@@ -73,7 +73,9 @@ class Worker:
         """The processes that run jobs: one, or none just now."""
         try:
             found = psutil.Process(self.process.pid).children()
-            return [p.pid for p in found if "medgemma_worker.reconciler" not in p.cmdline()]
+            return [
+                p.pid for p in found if "medgemma_worker.supervisor.reconciler" not in p.cmdline()
+            ]
         except psutil.Error:
             return []
 

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from medgemma_tasks.errors import BrokerUnreachable, JobCancelled
+from medgemma_tasks.live import LiveState
+from medgemma_worker.board import Board, InHand
+from medgemma_worker.engine import Explained
+from medgemma_worker.parent import watch as module
+from medgemma_worker.parent.watch import Watcher, peak_memory
+from medgemma_worker.wrappers.cancellation import STOP, hear_stop, interruptible
+from medgemma_worker.wrappers.run import Run
+from tests.parts import request_for
+from tests.worker.dying import never_left
+
+REQUEST = request_for()
+JOB = REQUEST.job_id
+
+
+class Sent:
+    """Signals that were not sent, and a clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.signals: list[int] = []
+        self.now = 0.0
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
+    sent = Sent()
+    monkeypatch.setattr(module.os, "kill", lambda pid, number: sent.signals.append(number))
+    monkeypatch.setattr(module.time, "monotonic", lambda: sent.now)
+    return sent
+
+
+@pytest.fixture
+def board() -> Board:
+    board = Board()
+    board.begin_loading(os.getpid())
+    never_left(board.working())
+    never_left(board.holding(InHand("local", JOB, 1)))
+    return board
+
+
+def test_a_job_that_nobody_cancelled_is_left_alone(
+    board: Board, live: LiveState, sent: Sent
+) -> None:
+    watcher = Watcher(board, live)
+    watcher.look()
+    assert not sent.signals
+    assert board.memory > 0
+
+
+def test_a_cancelled_job_is_told_by_a_signal_and_then_killed(
+    board: Board, live: LiveState, sent: Sent
+) -> None:
+    watcher = Watcher(board, live)
+    live.cancel(JOB)
+    for moment in (0.0, 1.0, 2.0):
+        sent.now = moment
+        watcher.look()
+    assert sent.signals == [STOP, signal.SIGKILL]
+    assert board.stopping == JOB
+
+
+def test_the_next_job_is_not_killed_for_the_last_one(
+    board: Board, live: LiveState, sent: Sent
+) -> None:
+    watcher = Watcher(board, live)
+    live.cancel(JOB)
+    watcher.look()
+    never_left(board.holding(InHand("local", "f" * 32, 1)))
+    sent.now = 10.0
+    watcher.look()
+    assert sent.signals == [STOP]
+
+
+def test_redis_being_away_is_not_asked_at_every_look(
+    board: Board, live: LiveState, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def away(self: LiveState, job_id: str) -> bool:
+        asked.append(job_id)
+        raise BrokerUnreachable("away")
+
+    monkeypatch.setattr(LiveState, "cancelled", away)
+    watcher = Watcher(board, live)
+    for moment in (0.0, 1.0, 2.0, 6.0):
+        sent.now = moment
+        watcher.look()
+    assert asked == [JOB, JOB]
+
+
+def test_the_memory_of_a_child_that_died_stays_known_until_its_death_is_written_down(
+    board: Board, live: LiveState
+) -> None:
+    watcher = Watcher(board, live)
+    watcher.look()
+    seen = board.memory
+    board._page.pid = 2**22 + 1
+    watcher.look()
+    assert board.memory == seen > 0
+    board.clear_job()
+    assert board.memory == 0
+
+
+def test_the_memory_of_a_process_that_is_gone_is_not_known() -> None:
+    assert peak_memory(os.getpid()) > 1_000_000
+    assert peak_memory(2**22 + 1) == 0
+
+
+@pytest.fixture
+def stopping(board: Board) -> Iterator[Board]:
+    before = signal.getsignal(STOP)
+    hear_stop(board)
+    yield board
+    signal.signal(STOP, before)
+
+
+def _told(run: Run) -> Explained:
+    os.kill(os.getpid(), STOP)
+    raise KeyError("it was not stopped")
+
+
+def test_the_signal_ends_the_job_that_the_board_names(stopping: Board) -> None:
+    stopping.stop(JOB)
+    nothing: Run = Run(REQUEST, None)  # type: ignore[arg-type]
+    with pytest.raises(JobCancelled):
+        interruptible(nothing, _told)
+    os.kill(os.getpid(), STOP)  # between jobs it ends nothing
+
+
+def test_the_signal_ends_no_other_job(stopping: Board) -> None:
+    stopping.stop("f" * 32)
+    nothing: Run = Run(REQUEST, None)  # type: ignore[arg-type]
+    with pytest.raises(KeyError):
+        interruptible(nothing, _told)

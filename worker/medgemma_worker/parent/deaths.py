@@ -1,0 +1,71 @@
+"""Writing down what is known when a child dies over a job. The parent does, before the message goes
+back to the queue: whoever takes it next may be the one who gives the job up."""
+
+from __future__ import annotations
+
+import logging
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from celery.exceptions import WorkerLostError
+from celery.worker.request import Request
+
+from medgemma_tasks.errors import BrokerUnreachable
+from medgemma_tasks.live import LiveState
+from medgemma_tasks.models import Death, Stage
+from medgemma_worker.board import Board
+from medgemma_worker.wrappers.held import let_go
+
+log = logging.getLogger(__name__)
+
+_SIGNAL = re.compile(r"signal \d+ \((SIG[A-Z0-9]+)\)")
+_STATUS = re.compile(r"exitcode (-?\d+)")
+
+
+class WatchedRequest(Request):
+    """A message in the parent's hands, as Celery has it, that tells of its child's death."""
+
+    def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> Any:
+        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        if isinstance(error, WorkerLostError):
+            self._note(str(error), "died")
+        return super().on_failure(exc_info, *args, **options)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        if not soft:
+            self._note("", "time_limit")
+        super().on_timeout(soft, timeout)
+
+    def _note(self, message: str, reason: Any) -> None:
+        app: Any = self.app
+        if app.board.in_hand is not None:
+            note_death(app.board, app.live, self.hostname, message, reason)
+
+
+def note_death(board: Board, live: LiveState, worker: str, message: str, reason: Any) -> None:
+    """Keep what the board and billiard's message say of a death. Never raises."""
+    held, stage = board.in_hand, board.stage
+    if held is None:
+        return
+    signal, status = _SIGNAL.search(message), _STATUS.search(message)
+    death = Death(
+        attempt=held.attempt,
+        at=datetime.now(UTC),
+        worker=worker,
+        signal=None if signal is None else signal[1],
+        exit_status=None if status is None else int(status[1]),
+        reason=reason,
+        stage=None if stage is None else Stage(stage),
+        memory_bytes=board.memory or None,
+    )
+    board.clear_job()
+    let_go(board, live, held)
+    log.error(
+        "job %s: the process died over attempt %d (%s)",
+        *(held.job_id, held.attempt, death.signal or death.exit_status or reason),
+    )
+    try:
+        live.of_tenant(held.tenant).note_death(held.job_id, death)
+    except BrokerUnreachable as error:
+        log.warning("job %s: its death is not written down (%s)", held.job_id, error.code)

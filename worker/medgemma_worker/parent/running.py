@@ -1,0 +1,70 @@
+"""What this worker holds, said by its parent every few seconds: see ``medgemma_tasks.in_hand``.
+
+The parent says it, as it renews the lease, because it holds messages also while its child loads.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import bootsteps
+from celery.worker import state
+from redis.exceptions import RedisError
+
+from medgemma_tasks.in_hand import interval, shard_of, tell
+from medgemma_tasks.layout import model_slug
+from medgemma_worker.parent.lease import unacknowledged
+
+log = logging.getLogger(__name__)
+
+
+class Running(bootsteps.StartStopStep):
+    """A step of the consumer: while it consumes, its jobs are known to be in hand."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self._entry: Any = None
+
+    def start(self, consumer: Any) -> None:
+        say(consumer)  # a worker that comes back after Redis was away is not waited for
+        pause = interval(_visibility_timeout(consumer))
+        self._entry = consumer.timer.call_repeatedly(pause, say, (consumer,))
+
+    def stop(self, consumer: Any) -> None:
+        if self._entry is not None:
+            self._entry.cancel()
+            self._entry = None
+
+    shutdown = stop
+
+
+def say(consumer: Any) -> None:
+    """Tell Redis which jobs are held here. Never raises: the next time may do better."""
+    channel = consumer.task_consumer.channel
+    # As the lease does: after a reconnection a running job's message is not the channel's.
+    messages = [request.message for request in list(state.reserved_requests)]
+    messages += unacknowledged(channel).values()
+    jobs = {job for message in messages for job in _jobs(message)}
+    if not jobs:
+        return
+    # Workers of two models may share a host, a device and so a name.
+    worker = f"{model_slug(consumer.app.live.settings.model)}:{consumer.hostname}"
+    try:
+        with channel.conn_or_acquire() as client:
+            tell(client, worker, jobs, _visibility_timeout(consumer))
+    except (RedisError, OSError) as error:
+        log.warning("%d jobs in hand were not made known (%s)", len(jobs), type(error).__name__)
+
+
+def _jobs(message: Any) -> tuple[str, ...]:
+    try:
+        return shard_of(message.payload).jobs
+    except Exception:  # noqa: BLE001 - a remote command, for one
+        return ()
+
+
+def _visibility_timeout(consumer: Any) -> float:
+    return float(consumer.app.conf.broker_transport_options["visibility_timeout"])

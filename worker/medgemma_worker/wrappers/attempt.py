@@ -1,0 +1,60 @@
+"""Counting the starts of a job, so that one that kills its worker does not do so for ever."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+from medgemma_tasks.errors import BrokerUnreachable, WorkerLost
+from medgemma_tasks.live import LiveState
+from medgemma_worker.board import InHand
+from medgemma_worker.engine import Explained
+from medgemma_worker.wrappers.commit import TROUBLE
+from medgemma_worker.wrappers.run import Attempt, Run, Step
+
+log = logging.getLogger(__name__)
+
+
+def counted(run: Run, step: Step) -> Explained:
+    """A wrapper: the start is counted, and shown on the board so that a death is known of.
+
+    It is uncounted when a part around us is away, which is no fault of the job.
+    """
+    around = run.around
+    run.attempt = start_attempt(around.live, run.job_id, around.settings.max_attempts)
+    log.info("job %s: attempt %d", run.job_id, run.number)
+    run.hearers.append(lambda stage, _: around.board.note_stage(stage))
+    held = InHand(around.live.tenant, run.job_id, run.number, run.attempt.token)
+    with around.board.holding(held):
+        try:
+            return step(run)
+        except TROUBLE:
+            give_back(around.live, run.job_id, held.token)
+            raise
+
+
+def start_attempt(live: LiveState, job_id: str, limit: int) -> Attempt:
+    """Count a start, just before it. WorkerLost where the job was started ``limit`` times before.
+
+    The counter is in Redis: the transport counts no deliveries. If Redis loses it, the job gets
+    ``limit`` more starts.
+    """
+    token = secrets.token_hex(8)
+    number = live.start_attempt(job_id, token)
+    if number > limit:
+        deaths = [death.model_dump(mode="json") for death in live.deaths(job_id)]
+        raise WorkerLost(
+            f"The job was started {limit} times, and each time the process that ran it ended "
+            "before it had finished. Requeue it when the cause is known.",
+            attempts=limit,
+            deaths=deaths,
+        )
+    return Attempt(number, token)
+
+
+def give_back(live: LiveState, job_id: str, token: str) -> None:
+    """Uncount a start. Never raises: at worst one attempt too many is counted."""
+    try:
+        live.give_back_attempt(job_id, token)
+    except BrokerUnreachable:
+        log.warning("job %s: its attempt stays counted", job_id)
