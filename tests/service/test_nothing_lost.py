@@ -21,3 +21,22 @@ def test_a_job_whose_message_is_gone_as_its_child_dies_is_put_back_by_an_idle_wo
         idle.redis.flushall()  # so that the parent gives back what is not there
         assert job.wait(WAIT).answer == ANSWER
         assert worker.starts(job) == 2
+
+
+class Supervisor(WorkerProcess):
+    """The command that serves each device, here the CPU, and reconciles in a thread."""
+
+    command = ("-m", "medgemma_cli", "worker", "--gpus", "cpu")
+
+
+def test_a_supervisor_puts_back_what_redis_lost(idle: Service, tmp_path: Path) -> None:
+    with Supervisor(tmp_path, "supervisor", **SHORT) as worker:
+        jobs = [idle.ask(f"sleep 0.5 of {number}") for number in range(8)]
+        idle.running(jobs[0])
+        idle.redis.flushall()
+        for job in jobs:
+            assert job.wait(WAIT).answer == ANSWER
+        assert f"job {jobs[-1].id}: was lost" in worker.log
+        assert [worker.starts(job) for job in jobs] == [1] * len(jobs)
+        worker.terminate()
+        assert worker.wait(WAIT) == 0
