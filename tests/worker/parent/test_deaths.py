@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from medgemma_tasks.errors import BrokerUnreachable, WorkerLost
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Death, Stage
 from medgemma_worker.board import Board, InHand
-from medgemma_worker.parent.deaths import note_death
+from medgemma_worker.parent.deaths import WatchedRequest, note_death
 from medgemma_worker.wrappers.attempt import start_attempt
 from tests.parts import JOB, OTHER_JOB
 from tests.worker.dying import never_left
@@ -68,3 +71,21 @@ def test_a_job_that_is_given_up_names_its_deaths_and_no_others(
     live.forget(JOB)
     assert not live.deaths(JOB)
     assert not live.deaths(OTHER_JOB)
+
+
+def test_the_death_of_a_process_is_not_told_of_the_job_that_the_next_one_runs(
+    board: Board, live: LiveState
+) -> None:
+    """Celery may tell of a death seconds later: the board may show another message's job then."""
+    app = SimpleNamespace(board=board, live=live)
+    shard = {"schema": 1, "tenant": "local", "jobs": [OTHER_JOB]}
+    late: Any = SimpleNamespace(
+        app=app, hostname="gpu0@host", message=SimpleNamespace(payload=[[shard], {}, {}])
+    )
+    WatchedRequest._note(late, KILLED, "died")
+    assert board.in_hand is not None
+    assert not live.deaths(JOB)
+    shard["jobs"] = [OTHER_JOB, JOB]
+    WatchedRequest._note(late, KILLED, "died")
+    assert board.in_hand is None
+    assert len(live.deaths(JOB)) == 1

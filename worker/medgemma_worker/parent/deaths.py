@@ -12,6 +12,7 @@ from celery.exceptions import WorkerLostError
 from celery.worker.request import Request
 
 from medgemma_tasks.errors import BrokerUnreachable
+from medgemma_tasks.in_hand import shard_of
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Death, Stage
 from medgemma_worker.board import Board
@@ -39,7 +40,9 @@ class WatchedRequest(Request):
 
     def _note(self, message: str, reason: Any) -> None:
         app: Any = self.app
-        if app.board.in_hand is not None:
+        held = app.board.in_hand
+        # After a reconnection a second message may be here: of its job this is no death.
+        if held is not None and held.job_id in shard_of(self.message.payload).jobs:
             note_death(app.board, app.live, self.hostname, message, reason)
 
 
