@@ -5,9 +5,13 @@ from typing import Any
 
 import pytest
 
-from medgemma_worker.board import Board
+from medgemma_tasks.live import LiveState
+from medgemma_worker.board import Board, InHand
 from medgemma_worker.exits import LOAD_FAILED
-from medgemma_worker.parent.shutdown import install
+from medgemma_worker.parent import shutdown as module
+from medgemma_worker.parent.shutdown import install, wait_until_idle
+from tests.parts import JOB, OTHER_JOB
+from tests.worker.dying import never_left
 
 
 @pytest.mark.parametrize(
@@ -40,3 +44,22 @@ def test_a_worker_that_crashed_or_could_not_load_says_so_with_its_status(
     else:
         worker.start()
     assert left == ["cpu@here"]
+
+
+def test_a_job_that_begins_in_the_last_moment_of_a_grace_is_not_counted(
+    live: LiveState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child goes on with its shard until it is killed."""
+    board = Board()
+    never_left(board.working())
+    never_left(board.holding(InHand("local", JOB, 1, "a")))
+    live.start_attempt(JOB, "a")
+
+    def goes_on(_seconds: float) -> None:
+        live.start_attempt(OTHER_JOB, "b")
+        never_left(board.holding(InHand("local", OTHER_JOB, 1, "b")))
+
+    monkeypatch.setattr(module.time, "sleep", goes_on)
+    app = SimpleNamespace(voice=SimpleNamespace(stopping=lambda: None), live=live)
+    wait_until_idle(board, SimpleNamespace(app=app), 0.0)
+    assert (live.attempts(JOB), live.attempts(OTHER_JOB)) == (0, 0)

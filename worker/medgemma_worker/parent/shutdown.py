@@ -65,13 +65,18 @@ def wait_until_idle(board: Board, consumer: Any, grace: float) -> None:
             say(consumer)
             _keep(board, consumer.app.live)
             renewal += interval
-    held, live = board.in_hand, consumer.app.live
+    _give_back(board, consumer.app.live)
+    time.sleep(SETTLE)
+    _give_back(board, consumer.app.live)  # meanwhile it may have begun with another of its shard
+
+
+def _give_back(board: Board, live: LiveState) -> None:
+    held = board.in_hand
     if board.busy and held is not None:
         # It is killed now, through no fault of its own.
         give_back(live.of_tenant(held.tenant), held.job_id, held.token)
         let_go(board, live, held)
         board.clear_job()
-    time.sleep(SETTLE)
 
 
 def _keep(board: Board, live: LiveState) -> None:
