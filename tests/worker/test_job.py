@@ -155,3 +155,23 @@ def test_a_store_that_refuses_for_a_while_costs_no_job(
                 runner.run(job)
     runner.run(job)
     assert outcome(ledger, job) == (State.SUCCEEDED, None)
+
+
+def test_a_mark_of_failure_that_the_store_refuses_for_a_while_is_no_lost_worker(
+    runner: JobRunner, ledger: Ledger, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No process died: the job ends in the end with what was wrong with it."""
+    job = submitted(ledger, request_for("crash"))
+
+    def refuse(*_: object) -> bool:
+        raise StoreRefused("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "commit", refuse)
+        patch.setattr(patiently, "__defaults__", (0.0,))
+        for _ in range(settings.max_attempts):
+            with pytest.raises(StoreRefused):
+                runner.run(job)
+            assert not runner.died(job)
+    runner.run(job)
+    assert outcome(ledger, job) == (State.FAILED, "internal_error")

@@ -15,7 +15,7 @@ from medgemma_worker.board import Board
 from medgemma_worker.engine import Engine, Explained
 from medgemma_worker.inputs import fetch_images
 from medgemma_worker.stopwatch import Stopwatch
-from medgemma_worker.wrappers.attempt import counted
+from medgemma_worker.wrappers.attempt import counted, uncounted_in_trouble
 from medgemma_worker.wrappers.cancellation import cancellable, interruptible
 from medgemma_worker.wrappers.commit import TROUBLE, Committer, marked_failed, marked_succeeded
 from medgemma_worker.wrappers.deadline import before_its_deadline
@@ -55,6 +55,7 @@ def of_this_model(run: Run, step: Step) -> Explained:
 WAY = wrapped(
     explain,
     held_here,
+    uncounted_in_trouble,
     marked_failed,
     cancellable,
     before_its_deadline,
@@ -65,8 +66,8 @@ WAY = wrapped(
     interruptible,
 )
 """From the outside in. What another worker runs is left to it. What never started is not counted as
-a start; a start that ended because the store was away is uncounted; and nothing but explaining can
-be interrupted."""
+a start; one that came to no mark because the store was away is uncounted; and nothing but
+explaining can be interrupted."""
 
 
 class JobRunner:

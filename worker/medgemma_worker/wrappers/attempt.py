@@ -15,22 +15,26 @@ from medgemma_worker.wrappers.run import Attempt, Run, Step
 log = logging.getLogger(__name__)
 
 
-def counted(run: Run, step: Step) -> Explained:
-    """A wrapper: the start is counted, and shown on the board so that a death is known of.
+def uncounted_in_trouble(run: Run, step: Step) -> Explained:
+    """A wrapper: a start that comes to no mark, of success or of failure, since a part around us is
+    away, is uncounted. That is no fault of the job, and nothing died."""
+    try:
+        return step(run)
+    except TROUBLE:
+        if run.attempt is not None:
+            give_back(run.around.live, run.job_id, run.attempt.token)
+        raise
 
-    It is uncounted when a part around us is away, which is no fault of the job.
-    """
+
+def counted(run: Run, step: Step) -> Explained:
+    """A wrapper: the start is counted, and shown on the board so that a death is known of."""
     around = run.around
     run.attempt = start_attempt(around.live, run.job_id, around.settings.max_attempts)
     log.info("job %s: attempt %d", run.job_id, run.number)
     run.hearers.append(lambda stage, _: around.board.note_stage(stage))
     held = InHand(around.live.tenant, run.job_id, run.number, run.attempt.token)
     with around.board.holding(held):
-        try:
-            return step(run)
-        except TROUBLE:
-            give_back(around.live, run.job_id, held.token)
-            raise
+        return step(run)
 
 
 def start_attempt(live: LiveState, job_id: str, limit: int) -> Attempt:
@@ -40,7 +44,11 @@ def start_attempt(live: LiveState, job_id: str, limit: int) -> Attempt:
     ``limit`` more starts.
     """
     token = secrets.token_hex(8)
-    number = live.start_attempt(job_id, token)
+    try:
+        number = live.start_attempt(job_id, token)
+    except BrokerUnreachable:
+        give_back(live, job_id, token)  # it may be counted, although nobody was told
+        raise
     if number > limit:
         deaths = [death.model_dump(mode="json") for death in live.deaths(job_id)]
         raise WorkerLost(
