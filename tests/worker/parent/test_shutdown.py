@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,7 +9,6 @@ import pytest
 from medgemma_tasks.live import LiveState
 from medgemma_worker.board import Board, InHand
 from medgemma_worker.exits import LOAD_FAILED
-from medgemma_worker.parent import shutdown as module
 from medgemma_worker.parent.shutdown import install, wait_until_idle
 from tests.parts import JOB, OTHER_JOB
 from tests.worker.dying import never_left
@@ -59,7 +59,7 @@ def test_a_job_that_begins_in_the_last_moment_of_a_grace_is_not_counted(
         live.start_attempt(OTHER_JOB, "b")
         never_left(board.holding(InHand("local", OTHER_JOB, 1, "b")))
 
-    monkeypatch.setattr(module.time, "sleep", goes_on)
+    monkeypatch.setattr(time, "sleep", goes_on)
     app = SimpleNamespace(voice=SimpleNamespace(stopping=lambda: None), live=live)
     wait_until_idle(board, SimpleNamespace(app=app), 0.0)
     assert (live.attempts(JOB), live.attempts(OTHER_JOB)) == (0, 0)
