@@ -9,6 +9,7 @@ import pytest
 from medgemma_tasks.live import LiveState
 from medgemma_worker.board import Board, InHand
 from medgemma_worker.exits import LOAD_FAILED
+from medgemma_worker.parent import shutdown as module
 from medgemma_worker.parent.shutdown import install, wait_until_idle
 from tests.parts import JOB, OTHER_JOB
 from tests.worker.dying import never_left
@@ -63,3 +64,21 @@ def test_a_job_that_begins_in_the_last_moment_of_a_grace_is_not_counted(
     app = SimpleNamespace(voice=SimpleNamespace(stopping=lambda: None), live=live)
     wait_until_idle(board, SimpleNamespace(app=app), 0.0)
     assert (live.attempts(JOB), live.attempts(OTHER_JOB)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "consumes", [None, SimpleNamespace(channel=SimpleNamespace(connection=None))]
+)
+def test_a_worker_told_to_stop_while_it_has_no_connection_keeps_to_its_grace(
+    live: LiveState, monkeypatch: pytest.MonkeyPatch, consumes: object
+) -> None:
+    """An error here would end it at once, its job counted. kombu takes a lost channel apart."""
+    board = Board()
+    never_left(board.working())
+    never_left(board.holding(InHand("local", JOB, 1, "a")))
+    live.start_attempt(JOB, "a")
+    monkeypatch.setattr(module, "LONGEST_INTERVAL", 0.0)
+    voice = SimpleNamespace(stopping=lambda: None, look=lambda: None)
+    app = SimpleNamespace(voice=voice, live=live)
+    wait_until_idle(board, SimpleNamespace(app=app, task_consumer=consumes), 0.2)
+    assert live.attempts(JOB) == 0
