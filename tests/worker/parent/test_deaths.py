@@ -83,7 +83,6 @@ def test_the_death_of_a_process_is_not_told_of_the_job_that_the_next_one_runs(
         app=app, hostname="gpu0@host", message=SimpleNamespace(payload=[[shard], {}, {}])
     )
     WatchedRequest._note(late, KILLED, "died")
-    assert board.in_hand is not None
     assert not live.deaths(JOB)
     shard["jobs"] = [OTHER_JOB, JOB]
     WatchedRequest._note(late, KILLED, "died")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,7 +60,25 @@ def test_a_job_that_begins_in_the_last_moment_of_a_grace_is_not_counted(
         live.start_attempt(OTHER_JOB, "b")
         never_left(board.holding(InHand("local", OTHER_JOB, 1, "b")))
 
-    monkeypatch.setattr(module.time, "sleep", goes_on)
+    monkeypatch.setattr(time, "sleep", goes_on)
     app = SimpleNamespace(voice=SimpleNamespace(stopping=lambda: None), live=live)
     wait_until_idle(board, SimpleNamespace(app=app), 0.0)
     assert (live.attempts(JOB), live.attempts(OTHER_JOB)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "consumes", [None, SimpleNamespace(channel=SimpleNamespace(connection=None))]
+)
+def test_a_worker_told_to_stop_while_it_has_no_connection_keeps_to_its_grace(
+    live: LiveState, monkeypatch: pytest.MonkeyPatch, consumes: object
+) -> None:
+    """An error here would end it at once, its job counted. kombu takes a lost channel apart."""
+    board = Board()
+    never_left(board.working())
+    never_left(board.holding(InHand("local", JOB, 1, "a")))
+    live.start_attempt(JOB, "a")
+    monkeypatch.setattr(module, "LONGEST_INTERVAL", 0.0)
+    voice = SimpleNamespace(stopping=lambda: None, look=lambda: None)
+    app = SimpleNamespace(voice=voice, live=live)
+    wait_until_idle(board, SimpleNamespace(app=app, task_consumer=consumes), 0.2)
+    assert live.attempts(JOB) == 0

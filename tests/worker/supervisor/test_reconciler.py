@@ -100,6 +100,7 @@ def test_a_worker_tells_of_all_jobs_that_it_holds(
             },
             _dirty={"acknowledged"},
         ),
+        connection=object(),
         conn_or_acquire=lambda: redis_fake,
     )
     conf = SimpleNamespace(broker_transport_options={"visibility_timeout": 60})

@@ -46,7 +46,9 @@ class Lease(bootsteps.StartStopStep):
 
 def renew(consumer: Any) -> None:
     """Say that the messages held here are alive. Never raises: the next time may do better."""
-    channel = consumer.task_consumer.channel
+    channel = channel_of(consumer)
+    if channel is None:
+        return
     # After a reconnection a running job's message belongs to a channel that is gone.
     running = {request.message.delivery_tag for request in list(state.reserved_requests)}
     tags = running | set(unacknowledged(channel))
@@ -61,6 +63,12 @@ def renew(consumer: Any) -> None:
         log.warning(
             "the lease of %d messages was not renewed (%s)", len(tags), type(error).__name__
         )
+
+
+def channel_of(consumer: Any) -> Any:
+    """The channel of a consumer; None while it has no connection, when kombu takes its apart."""
+    channel = None if consumer.task_consumer is None else consumer.task_consumer.channel
+    return None if channel is None or channel.connection is None else channel
 
 
 def unacknowledged(channel: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from medgemma_tasks.in_hand import interval, shard_of, tell
 from medgemma_tasks.layout import model_slug
-from medgemma_worker.parent.lease import unacknowledged
+from medgemma_worker.parent.lease import channel_of, unacknowledged
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,9 @@ class Running(bootsteps.StartStopStep):
 
 def say(consumer: Any) -> None:
     """Tell Redis which jobs are held here. Never raises: the next time may do better."""
-    channel = consumer.task_consumer.channel
+    channel = channel_of(consumer)
+    if channel is None:
+        return
     # As the lease does: after a reconnection a running job's message is not the channel's.
     messages = [request.message for request in list(state.reserved_requests)]
     messages += unacknowledged(channel).values()
