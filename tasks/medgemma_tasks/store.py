@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
+from http.client import HTTPException
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -239,7 +240,7 @@ class Store:
     def _call(self, action: Callable[[], T], passed: frozenset[str] = frozenset()) -> T:
         """Run a call; its failure becomes an error of ours, or _PassedError for a code that was
         expected."""
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
         from urllib3.exceptions import HTTPError
 
         try:
@@ -249,6 +250,14 @@ class Store:
             if code in passed:
                 raise _PassedError from None
             raise refusal(self.settings, error.response, code) from None
+        except HTTPClientError as error:
+            # botocore wraps whatever is raised in the middle of a call, also by a signal's handler:
+            # a job that is cancelled there, or late, is no trouble of the store's.
+            inner = error.kwargs.get("error")
+            transport = (OSError, HTTPException, BotoCoreError, HTTPError)
+            if isinstance(inner, Exception) and not isinstance(inner, transport):
+                raise inner from None
+            raise failure(self.settings, error) from None
         except (BotoCoreError, HTTPError) as error:
             raise failure(self.settings, error) from None
 

@@ -110,6 +110,22 @@ def test_a_shard_comes_apart_after_a_death_and_only_the_culprit_is_lost(idle: Se
         assert "was split after a death" in idle.worker.log
 
 
+def test_each_job_of_a_shard_has_the_limit_of_one(idle: Service, tmp_path: Path) -> None:
+    """Celery's is for the whole message: the late would take the time of those behind them."""
+    idle.ledger.publish_model(StubEngine().served)
+    prompts = ("hang 60", "One?", "hang 61", "Two?", "sleep 1 three", "Four?")
+    jobs = [idle.ask(prompt) for prompt in prompts]
+    idle.redis.flushall()
+    publish(make_app(idle.settings), idle.settings, "phantom", [job.id for job in jobs], batch=True)
+    limits = {"MEDGEMMA_SOFT_TIME_LIMIT": "2", "MEDGEMMA_HARD_TIME_LIMIT": "20"}
+    with WorkerProcess(tmp_path, **limits) as worker:
+        for job in jobs:
+            until(lambda job=job: job.status().state.terminal, WAIT)
+        codes = [error.code if (error := job.status().error) else None for job in jobs]
+        assert codes == ["time_limit", None, "time_limit", None, None, None]
+        assert [worker.starts(job) for job in jobs] == [1] * len(jobs)
+
+
 def test_a_worker_that_dies_three_times_while_it_loads_ends(idle: Service, tmp_path: Path) -> None:
     with WorkerProcess(tmp_path, STUB_LOAD="die").spawned() as worker:
         assert worker.wait(WAIT) == 78

@@ -7,9 +7,15 @@ from typing import Any
 
 import pytest
 from botocore.client import BaseClient
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, HTTPClientError
 
-from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest, StoreRefused, StoreUnreachable
+from medgemma_tasks.errors import (
+    ArtifactDamaged,
+    InvalidRequest,
+    JobCancelled,
+    StoreRefused,
+    StoreUnreachable,
+)
 from medgemma_tasks.settings import Settings
 from medgemma_tasks.store import Store
 
@@ -201,3 +207,20 @@ def test_missing_credentials_are_a_refusal_that_says_so(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(StoreRefused, match="credentials"):
         Store(settings).get("key")
+
+
+def test_a_job_that_is_cancelled_in_the_middle_of_a_call_is_no_trouble_of_the_stores(
+    store: Store,
+) -> None:
+    """botocore wraps whatever a signal's handler raises there."""
+
+    def interrupted() -> None:
+        raise HTTPClientError(error=JobCancelled("It was cancelled."))
+
+    def broken() -> None:
+        raise HTTPClientError(error=OSError("broken pipe"))
+
+    with pytest.raises(JobCancelled):
+        store._call(interrupted)
+    with pytest.raises(StoreUnreachable):
+        store._call(broken)

@@ -4,8 +4,10 @@ import pytest
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 
 from medgemma_tasks.errors import BrokerUnreachable, StoreRefused, StoreUnreachable
-from medgemma_tasks.queue import Shard
+from medgemma_tasks.queue import TASK, Shard, make_app
+from medgemma_tasks.settings import Settings
 from medgemma_worker import process, task
+from medgemma_worker.board import Board
 from medgemma_worker.wrappers.held import RunsElsewhere
 from tests.parts import JOB, OTHER_JOB
 
@@ -42,6 +44,8 @@ def runner(monkeypatch: pytest.MonkeyPatch, trouble: dict[str, Exception]) -> Ru
 
     class Here:
         def publish_model(self) -> None: ...
+
+        def tidy_up(self) -> None: ...
 
         def runner(self, tenant: str) -> Runner:
             return runner
@@ -136,3 +140,17 @@ def test_a_shard_that_cannot_be_taken_apart_comes_again_whole(
     with pytest.raises(Reject):
         task.run_shard(Shard.model_validate(MESSAGE), away)
     assert not runner.ran
+
+
+def test_a_limit_that_falls_between_two_jobs_has_the_message_back(
+    runner: Runner, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def between(shard: Shard, put_back: object) -> None:
+        raise SoftTimeLimitExceeded
+
+    app = make_app(settings)
+    task.register(app, settings, Board())
+    monkeypatch.setattr(task, "run_shard", between)
+    with pytest.raises(Reject) as caught:
+        app.tasks[TASK].run(MESSAGE)
+    assert caught.value.requeue

@@ -66,7 +66,8 @@ class Board:
     def begin_loading(self, pid: int) -> None:
         """A child begins. Of its predecessor's last job the page keeps what was known."""
         page = self._page
-        page.pid, page.ready, page.busy = pid, False, False
+        page.ready, page.busy = False, False  # first: nobody is to signal it for its predecessor
+        page.pid = pid
         page.loads += 1
 
     def loaded(self) -> None:

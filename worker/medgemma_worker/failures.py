@@ -11,15 +11,15 @@ from celery.exceptions import SoftTimeLimitExceeded
 from medgemma_tasks.errors import InternalError, JobTimeLimit, MedGemmaError, OutOfMemory
 from medgemma_tasks.models import ErrorRecord
 
+TOO_LONG = "The job ran longer than MEDGEMMA_SOFT_TIME_LIMIT. Ask for fewer tokens or images."
+
 
 def as_error(error: Exception, job_id: str) -> MedGemmaError:
     """The error of ours that stands for any exception. Quotes nothing of a foreign one."""
     if isinstance(error, MedGemmaError):
         return error
     if isinstance(error, SoftTimeLimitExceeded):
-        return JobTimeLimit(
-            "The job ran longer than MEDGEMMA_SOFT_TIME_LIMIT. Ask for fewer tokens or images."
-        )
+        return JobTimeLimit(TOO_LONG)
     if _out_of_memory(error):
         return OutOfMemory(
             "The device has too little memory for this job. Ask for fewer tokens or images."

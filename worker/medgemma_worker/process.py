@@ -20,7 +20,7 @@ from medgemma_worker.board import Board
 from medgemma_worker.engine import Engine, load_engine
 from medgemma_worker.failures import trace
 from medgemma_worker.job import JobRunner
-from medgemma_worker.wrappers.cancellation import hear_stop
+from medgemma_worker.wrappers.cancellation import end_if_late, hear_stop
 
 log = logging.getLogger(__name__)
 
@@ -96,17 +96,22 @@ def start(settings: Settings, board: Board) -> None:
         _process = Process(settings, engine, board)
         _process.publish_model()
         board.loaded()
-        beat(board)
+        beat(board, settings.soft_time_limit)
         hear_stop(board)
 
 
-def beat(board: Board) -> None:
-    """Let this process's main thread say again and again that it lives.
+def beat(board: Board, limit: float) -> None:
+    """Let this process's main thread say again and again that it lives, and end a late job.
 
     By a timer's signal, since a thread of its own would live on while the main one hangs in a
     driver. It wakes the main thread also where that waits for its next job.
     """
-    signal.signal(signal.SIGALRM, lambda *_: board.beat())
+
+    def strike(*_: object) -> None:
+        board.beat()
+        end_if_late(limit)
+
+    signal.signal(signal.SIGALRM, strike)
     signal.setitimer(signal.ITIMER_REAL, BEAT, BEAT)
 
 

@@ -48,6 +48,9 @@ def register(app: Celery, settings: Settings, board: Board) -> None:
         with board.working():
             try:
                 run_shard(shard, put_back)
+            except SoftTimeLimitExceeded:
+                # Between two jobs: escaping, it would have the message acknowledged.
+                raise Reject("the time limit of a shard", requeue=True) from None
             finally:
                 process.current().tidy_up()
 

@@ -10,11 +10,12 @@ import signal
 import time
 from typing import Any
 
-from medgemma_tasks.errors import BrokerUnreachable, JobCancelled
+from medgemma_tasks.errors import BrokerUnreachable, JobCancelled, JobTimeLimit
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Live, Stage
 from medgemma_worker.board import Board
 from medgemma_worker.engine import Explained
+from medgemma_worker.failures import TOO_LONG
 from medgemma_worker.wrappers.run import Run, Step
 
 STOP = signal.SIGUSR2
@@ -28,7 +29,14 @@ BROKEN_PAUSE = 5.0
 
 
 _interruptible: str | None = None
-"""The job that STOP may end just now."""
+"""The job that STOP, or its own time limit, may end just now."""
+
+_since = 0.0
+"""When it began, on the monotonic clock."""
+
+MARGIN = 2.0
+"""Seconds by which a job's limit is longer than Celery's, which is for the whole message: of a
+message with one job Celery's comes first, and of a shard it is the sum."""
 
 
 def cancellable(run: Run, step: Step) -> Explained:
@@ -41,9 +49,10 @@ def cancellable(run: Run, step: Step) -> Explained:
 
 
 def interruptible(run: Run, step: Step) -> Explained:
-    """A wrapper: within it, STOP ends the job in the middle of a step. What is stored is not."""
-    global _interruptible
-    _interruptible = run.job_id
+    """A wrapper: within it, STOP or the soft limit ends the job in the middle of a step. What is
+    stored is not interrupted."""
+    global _interruptible, _since
+    _interruptible, _since = run.job_id, time.monotonic()
     try:
         return step(run)
     finally:
@@ -64,6 +73,17 @@ def hear_stop(board: Board) -> None:
             raise JobCancelled(f"Job {job_id} was cancelled while it ran.")
 
     signal.signal(STOP, stop)
+
+
+def end_if_late(limit: float) -> None:
+    """Raise JobTimeLimit in the job that runs for longer than so many seconds.
+
+    Called now and then by a timer's signal, in the thread that runs the jobs.
+    """
+    global _interruptible
+    if _interruptible is not None and time.monotonic() > _since + limit + MARGIN:
+        _interruptible = None
+        raise JobTimeLimit(TOO_LONG)
 
 
 class Progress:
