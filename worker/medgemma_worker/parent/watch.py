@@ -26,10 +26,10 @@ from medgemma_worker.wrappers.held import keep
 
 log = logging.getLogger(__name__)
 
-LOOK = 1.0
+LOOK = 0.5
 """Seconds between two looks."""
 
-PATIENCE = 2.0
+PATIENCE = 1.5
 """Seconds between the signal and the kill; with the looks, under the 5 s that are promised."""
 
 AWAY_PAUSE = 5.0
