@@ -2,7 +2,8 @@
 
 The child says what it does, and its main thread that it is alive; the parent, which job to stop. A
 page needs no connection and no lock, and it stays when the child is killed: what is found on it
-then is what was known of the death. Each field has one writer.
+then is what was known of the death. Each field has one writer, but for the job, which the parent
+clears when its child is dead.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Giving memory back to the system.
 
 A long-lived child frees blocks of many sizes, and the C library keeps them: its resident memory
-grew by 28 kB a job, for ever as far as was seen, though nothing was held. Asked to trim now and
-then it stays flat (benchmarks/soak.py).
+grew with each job, as far as was seen, though nothing was held. Asked to trim now and then it
+levels off (benchmarks/soak.py).
 """
 
 from __future__ import annotations

@@ -10,12 +10,11 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from celery import bootsteps
 from celery.worker import state as celery_state
 
 from medgemma_tasks.errors import BrokerUnreachable
@@ -25,6 +24,7 @@ from medgemma_tasks.models import Stage, WorkerHealth, WorkersJob, WorkerState
 from medgemma_tasks.settings import Settings
 from medgemma_tasks.workers import forget, say
 from medgemma_worker.board import Board
+from medgemma_worker.parent.repeated import Repeated
 
 log = logging.getLogger(__name__)
 
@@ -80,26 +80,13 @@ def state_of(seen: Seen, silence: float) -> WorkerState:
     return WorkerState.DEFUNCT if seen.unanswered > silence else WorkerState.READY
 
 
-class Health(bootsteps.StartStopStep):
+class Health(Repeated):
     """A step of the consumer: while it consumes, its worker says how it is."""
 
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def __init__(self, consumer: Any, **options: Any) -> None:
-        super().__init__(consumer, **options)
-        self._entry: Any = None
-
-    def start(self, consumer: Any) -> None:
+    def begin(self, consumer: Any) -> tuple[float, Callable[[], None]]:
         voice: Voice = consumer.app.voice
         voice.arrive(consumer.hostname)
-        self._entry = consumer.timer.call_repeatedly(LOOK, voice.look)
-
-    def stop(self, consumer: Any) -> None:
-        if self._entry is not None:
-            self._entry.cancel()
-            self._entry = None
-
-    shutdown = stop
+        return LOOK, voice.look
 
 
 class Voice:

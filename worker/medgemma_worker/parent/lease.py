@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from celery import bootsteps
 from celery.worker import state
 from redis.exceptions import RedisError
+
+from medgemma_worker.parent.repeated import Repeated
 
 log = logging.getLogger(__name__)
 
@@ -22,26 +25,13 @@ LONGEST_INTERVAL = 10.0
 """Seconds between two renewals at most; a quarter of the visibility timeout where that is less."""
 
 
-class Lease(bootsteps.StartStopStep):
+class Lease(Repeated):
     """A step of the consumer: while it consumes, its unacknowledged messages stay its own."""
 
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def __init__(self, consumer: Any, **options: Any) -> None:
-        super().__init__(consumer, **options)
-        self._entry: Any = None
-
-    def start(self, consumer: Any) -> None:
+    def begin(self, consumer: Any) -> tuple[float, Callable[[], None]]:
         options = consumer.app.conf.broker_transport_options
         interval = min(LONGEST_INTERVAL, options["visibility_timeout"] / 4)
-        self._entry = consumer.timer.call_repeatedly(interval, renew, (consumer,))
-
-    def stop(self, consumer: Any) -> None:
-        if self._entry is not None:
-            self._entry.cancel()
-            self._entry = None
-
-    shutdown = stop
+        return interval, partial(renew, consumer)
 
 
 def renew(consumer: Any) -> None:

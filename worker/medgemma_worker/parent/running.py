@@ -6,39 +6,27 @@ The parent says it, as it renews the lease, because it holds messages also while
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from celery import bootsteps
 from celery.worker import state
 from redis.exceptions import RedisError
 
 from medgemma_tasks.in_hand import interval, shard_of, tell
 from medgemma_tasks.layout import model_slug
 from medgemma_worker.parent.lease import channel_of, unacknowledged
+from medgemma_worker.parent.repeated import Repeated
 
 log = logging.getLogger(__name__)
 
 
-class Running(bootsteps.StartStopStep):
+class Running(Repeated):
     """A step of the consumer: while it consumes, its jobs are known to be in hand."""
 
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def __init__(self, consumer: Any, **options: Any) -> None:
-        super().__init__(consumer, **options)
-        self._entry: Any = None
-
-    def start(self, consumer: Any) -> None:
+    def begin(self, consumer: Any) -> tuple[float, Callable[[], None]]:
         say(consumer)  # a worker that comes back after Redis was away is not waited for
-        pause = interval(_visibility_timeout(consumer))
-        self._entry = consumer.timer.call_repeatedly(pause, say, (consumer,))
-
-    def stop(self, consumer: Any) -> None:
-        if self._entry is not None:
-            self._entry.cancel()
-            self._entry = None
-
-    shutdown = stop
+        return interval(_visibility_timeout(consumer)), partial(say, consumer)
 
 
 def say(consumer: Any) -> None:

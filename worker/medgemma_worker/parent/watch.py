@@ -12,15 +12,15 @@ import os
 import re
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from celery import bootsteps
-
 from medgemma_tasks.errors import BrokerUnreachable
 from medgemma_tasks.live import LiveState
 from medgemma_worker.board import Board, InHand
+from medgemma_worker.parent.repeated import Repeated
 from medgemma_worker.wrappers.cancellation import STOP
 from medgemma_worker.wrappers.held import keep
 
@@ -38,25 +38,11 @@ AWAY_PAUSE = 5.0
 _PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 
 
-class Watch(bootsteps.StartStopStep):
+class Watch(Repeated):
     """A step of the consumer: while it consumes, its child is looked after."""
 
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def __init__(self, consumer: Any, **options: Any) -> None:
-        super().__init__(consumer, **options)
-        self._entry: Any = None
-
-    def start(self, consumer: Any) -> None:
-        watcher = Watcher(consumer.app.board, consumer.app.live)
-        self._entry = consumer.timer.call_repeatedly(LOOK, watcher.look)
-
-    def stop(self, consumer: Any) -> None:
-        if self._entry is not None:
-            self._entry.cancel()
-            self._entry = None
-
-    shutdown = stop
+    def begin(self, consumer: Any) -> tuple[float, Callable[[], None]]:
+        return LOOK, Watcher(consumer.app.board, consumer.app.live).look
 
 
 class Watcher:
