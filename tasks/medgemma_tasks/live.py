@@ -169,7 +169,7 @@ class LiveState(Locks):
 
     def forget(self, job_id: str) -> None:
         """Drop all that is known of a job: it ended, or it starts afresh."""
-        names = ("live", "starts", "deaths", "cancel", "queued")
+        names = ("live", "starts", "deaths", "cancel", "queued", "place")
         with self._reached():
             self._redis.delete(*(self._key(name, job_id) for name in names))
 

@@ -100,6 +100,7 @@ def test_forgetting_forgets_all_of_one_job(
         live.cancel(job)
         live.mark_queued([job])
         live.report(job, RUNNING)
+        redis_fake.set(f"medgemma:place:local:{job}", "3", ex=10)
     live.forget(JOB)
     assert not [key for key in redis_fake.keys("*") if JOB in key]
     assert live.cancelled(OTHER_JOB)

@@ -213,7 +213,11 @@ class Run:
                 found.append(f"{worker.name} ended with status {worker.ended()}")
 
     def _settle(self, fleet: Fleet) -> None:
-        """Until the locks of those who were killed are over, for they hold keys of jobs."""
+        """Until the locks of those who were killed are over, for they hold keys of jobs, and the
+        last words of those who ended, since a sweep spares what is in hand by them."""
         deadline = time.monotonic() + LOCKS
-        while time.monotonic() < deadline and any(fleet.redis.scan_iter("medgemma:lock:*/*")):
+        while time.monotonic() < deadline and any(
+            next(fleet.redis.scan_iter(pattern), None)
+            for pattern in ("medgemma:lock:*/*", "medgemma:running:*")
+        ):
             time.sleep(0.5)
