@@ -17,13 +17,14 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from medgemma_tasks.arrays import pack
-from medgemma_tasks.errors import KeywordNotInAnswer, ModelLoadFailed
+from medgemma_tasks.errors import JobCancelled, KeywordNotInAnswer, MedGemmaError, ModelLoadFailed
 from medgemma_tasks.explanation import ExplanationResult
 from medgemma_tasks.models import (
     Consistency,
@@ -33,11 +34,10 @@ from medgemma_tasks.models import (
     ServedModel,
     Shares,
     Span,
-    Stage,
     TextPart,
 )
 from medgemma_tasks.settings import Settings
-from medgemma_worker.engine import Explained, File, Report
+from medgemma_worker.engine import Cost, Explained, File, Tell, TellBatch
 from medgemma_worker.rendering import describe
 
 ANSWER = "canary-answer: there is no pneumothorax."
@@ -79,12 +79,24 @@ class StubEngine:
     def served(self) -> ServedModel:
         return self._served
 
-    def explain(
-        self, request: ExplanationRequest, images: Sequence[Image.Image], report: Report
-    ) -> Explained:
-        note("start", request.job_id)
-        report(Stage.GENERATING, 0.0)
-        _behave(_prompt(request), request.job_id, report)
+    def prepare(self, request: ExplanationRequest, images: Sequence[Image.Image]) -> Question:
+        return Question(request, images)
+
+    def cost(self, asked: Question) -> Cost:
+        return Cost(prompt_tokens=300, new_tokens=100)
+
+    def answer(self, asked: Sequence[Question], tell: TellBatch) -> list[Question | MedGemmaError]:
+        for question in asked:
+            note("start", question.request.job_id)
+        dropped = set(tell([0.0] * len(asked)))
+        return [
+            JobCancelled("It was dropped.") if place in dropped else question
+            for place, question in enumerate(asked)
+        ]
+
+    def explain(self, answered: Question, tell: Tell) -> Question:
+        request = answered.request
+        _behave(_prompt(request), request.job_id, tell)
         for target in request.targets:
             if not isinstance(target, KeywordTarget) or target.keyword in ANSWER:
                 continue
@@ -93,9 +105,18 @@ class StubEngine:
                 keyword=target.keyword,
                 answer=ANSWER,
             )
-        report(Stage.EXPLAINING, 1.0)
+        tell(1.0)
         note("end", request.job_id)
-        return explain(request, images, self._served)
+        return answered
+
+    def finish(self, found: Question) -> Explained:
+        return explain(found.request, found.images, self._served)
+
+
+@dataclass(frozen=True)
+class Question:
+    request: ExplanationRequest
+    images: Sequence[Image.Image]
 
 
 def _prompt(request: ExplanationRequest) -> str:
@@ -103,7 +124,7 @@ def _prompt(request: ExplanationRequest) -> str:
     return " ".join(part.text for part in parts if isinstance(part, TextPart))
 
 
-def _behave(prompt: str, job_id: str, report: Report) -> None:
+def _behave(prompt: str, job_id: str, tell: Tell) -> None:
     words = prompt.split()
     if "once" in words and _count(f"start {job_id}") > 1:
         return
@@ -112,7 +133,7 @@ def _behave(prompt: str, job_id: str, report: Report) -> None:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(left, 0.02))
-            report(Stage.GENERATING, 1 - left / seconds)
+            tell(1 - left / seconds)
     if "deaf" in words:
         # As one that hangs in a driver: no handler of Python's runs.
         for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
@@ -121,7 +142,7 @@ def _behave(prompt: str, job_id: str, report: Report) -> None:
         time.sleep(float(words[words.index("hang") + 1]))
     while "gate" in words and not Path(os.environ["STUB_LEDGER"] + ".gate").exists():
         time.sleep(0.05)
-        report(Stage.GENERATING, 0.5)
+        tell(0.5)
     if "die" in words:
         os.kill(os.getpid(), signal.SIGKILL)
     if "memory" in words:

@@ -7,7 +7,7 @@ cancelled, and a call that wakes those who wait for it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -118,6 +118,14 @@ class LiveState(Locks):
             key = self._key("held", job_id)
             return bool(self._redis.eval(_HOLD, 1, key, owner, round(1000 * seconds)))
 
+    def hold_all(self, job_ids: Iterable[str], owner: str, seconds: float) -> None:
+        """The same for several that are held already, with one question to Redis."""
+        with self._reached():
+            pipe = self._redis.pipeline(transaction=False)
+            for job_id in job_ids:
+                pipe.eval(_HOLD, 1, self._key("held", job_id), owner, str(round(1000 * seconds)))
+            pipe.execute()
+
     def let_go(self, job_id: str, owner: str) -> None:
         """Run a job no longer."""
         with self._reached():
@@ -134,6 +142,15 @@ class LiveState(Locks):
         """Whether somebody asked for the job to stop."""
         with self._reached():
             return bool(self._redis.exists(self._key("cancel", job_id)))
+
+    def which_cancelled(self, job_ids: Sequence[str]) -> list[str]:
+        """Those of the jobs that somebody asked to stop."""
+        with self._reached():
+            pipe = self._redis.pipeline(transaction=False)
+            for job_id in job_ids:
+                pipe.exists(self._key("cancel", job_id))
+            found = pipe.execute()
+        return [job_id for job_id, one in zip(job_ids, found, strict=True) if one]
 
     # --- the queue's memory --------------------------------------------------------------------
 

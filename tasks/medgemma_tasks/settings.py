@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     """Seconds after which a job is ended by an exception."""
     hard_time_limit: int = Field(default=660, ge=1)
     """Seconds after which the process that runs a job is killed."""
+    longest_step: float = Field(default=5.0, gt=0)
+    """Seconds that answers decoded together may take, as was measured; fewer are taken at once
+    where it would be longer. An interactive job waits at most for the end of such a step."""
     visibility_timeout: int = Field(default=60, ge=2)
     """Seconds after which an unacknowledged message whose lease nobody renews is given back."""
     max_attempts: int = Field(default=3, ge=1)

@@ -32,6 +32,7 @@ from medgemma_worker.board import Board
 from medgemma_worker.job import JobRunner
 from tests.parts import JOB, NOW, SHA, picture, record_of
 from tests.stub_engine import ANSWER, StubEngine
+from tests.worker.direct import Direct
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "s3"
 
@@ -90,7 +91,8 @@ def client(
 
 @pytest.fixture
 def worker(ledger_of: Callable[..., Ledger], live: LiveState, settings: Settings) -> JobRunner:
-    return JobRunner(StubEngine(), ledger_of("worker"), live, settings, Board())
+    engine = StubEngine()
+    return JobRunner(engine, Direct(engine), ledger_of("worker"), live, settings, Board())
 
 
 def test_a_client_and_a_worker_do_all_their_work_by_their_policies(

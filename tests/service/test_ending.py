@@ -89,7 +89,7 @@ def test_a_job_that_is_given_up_tells_what_was_known_of_each_death(
         (2, "SIGKILL"),
     ]
     assert all(death["memory_bytes"] > 1_000_000 for death in deaths)
-    assert all(death["stage"] == Stage.GENERATING for death in deaths)
+    assert all(death["stage"] == Stage.EXPLAINING for death in deaths)
     assert idle.ledger.has_request(job.id)
 
 
@@ -106,7 +106,9 @@ def test_a_shard_comes_apart_after_a_death_and_only_the_culprit_is_lost(idle: Se
             State.FAILED,
             *(2 * [State.SUCCEEDED]),
         ]
-        assert [idle.worker.starts(job) for job in jobs] == [1, 1, 3, 1, 1]
+        starts = [idle.worker.starts(job) for job in jobs]
+        assert starts[2] == 3
+        assert max(starts[:2] + starts[3:]) <= 2  # once beside it, and once alone
         assert "was split after a death" in idle.worker.log
 
 

@@ -66,7 +66,7 @@ def test_a_worker_is_starting_then_ready_then_busy_then_gone(idle: Service, tmp_
         worker.terminate()
         stopping = becomes(idle, worker, WorkerState.STOPPING)
         assert stopping.job is not None
-        assert stopping.job.stage is Stage.GENERATING
+        assert stopping.job.stage is Stage.EXPLAINING
         assert worker.wait(WAIT) == 0
         assert said(idle) == {}
         assert last.status().state is State.SUCCEEDED

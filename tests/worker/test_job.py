@@ -18,13 +18,15 @@ from medgemma_worker.job import JobRunner
 from medgemma_worker.wrappers.commit import patiently
 from tests.parts import JOB, picture, record_of, request_for
 from tests.stub_engine import ANSWER, StubEngine
+from tests.worker.direct import Direct
 
 Run = Callable[..., ExplanationRecord]
 
 
 @pytest.fixture
 def runner(ledger: Ledger, live: LiveState, settings: Settings) -> JobRunner:
-    return JobRunner(StubEngine(), ledger, live, settings, Board())
+    engine = StubEngine()
+    return JobRunner(engine, Direct(engine), ledger, live, settings, Board())
 
 
 def submitted(ledger: Ledger, request: ExplanationRequest, *, image: bool = True) -> str:

@@ -8,6 +8,7 @@ from medgemma_tasks.queue import TASK, Shard, make_app
 from medgemma_tasks.settings import Settings
 from medgemma_worker import process, task
 from medgemma_worker.board import Board
+from medgemma_worker.delivery import PAUSE, REFUSED_PAUSE, Delivery
 from medgemma_worker.wrappers.held import RunsElsewhere
 from tests.parts import JOB, OTHER_JOB
 
@@ -50,6 +51,10 @@ def runner(monkeypatch: pytest.MonkeyPatch, trouble: dict[str, Exception]) -> Ru
         def runner(self, tenant: str) -> Runner:
             return runner
 
+        def serve(self, delivery: Delivery) -> None:
+            while delivery.waiting:
+                delivery.run(delivery.waiting.popleft())
+
     monkeypatch.setattr(process, "current", Here)
     return runner
 
@@ -76,10 +81,10 @@ def test_all_jobs_of_a_shard_run(runner: Runner, back: list[str]) -> None:
 @pytest.mark.parametrize(
     ("error", "pause"),
     [
-        (StoreUnreachable("away"), task.PAUSE),
-        (ValueError("a defect of ours"), task.PAUSE),
-        (StoreRefused("no"), task.REFUSED_PAUSE),
-        (RunsElsewhere(), task.PAUSE),
+        (StoreUnreachable("away"), PAUSE),
+        (ValueError("a defect of ours"), PAUSE),
+        (StoreRefused("no"), REFUSED_PAUSE),
+        (RunsElsewhere(), PAUSE),
     ],
 )
 def test_a_job_that_must_come_again_brings_its_message_back_after_a_pause(

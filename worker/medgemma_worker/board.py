@@ -1,8 +1,8 @@
 """What a worker's parent and its child tell each other, in a page of memory that both see.
 
 The child says what it does, and its main thread that it is alive; the parent, which job to stop. A
-page needs no connection and no lock, and it stays when the child is killed: what is found on it
-then is what was known of the death. Each field has one writer, but for the job, which the parent
+page needs no connection, and it stays when the child is killed: what is found on it then is what
+was known of the death. Each field is written by one of the two, but for the jobs, which the parent
 clears when its child is dead.
 """
 
@@ -11,17 +11,21 @@ from __future__ import annotations
 import ctypes
 import mmap
 import secrets
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from medgemma_tasks.models import Stage
+
+PLACES = 320
+"""Jobs that can be in hand at once: those of the largest shard, and of a guest beside it."""
 
 
 @dataclass(frozen=True)
 class InHand:
-    """The job that a child works on."""
+    """A job that a child works on."""
 
     tenant: str
     job_id: str
@@ -29,6 +33,18 @@ class InHand:
     """From 1."""
     token: str = ""
     """By which the start can be uncounted."""
+    stage: str | None = field(default=None, compare=False)
+    """How far it is."""
+
+
+class _Place(ctypes.Structure):
+    _fields_ = (
+        ("tenant", ctypes.c_char * 64),
+        ("job", ctypes.c_char * 33),
+        ("attempt", ctypes.c_uint32),
+        ("token", ctypes.c_char * 33),
+        ("stage", ctypes.c_char * 16),
+    )
 
 
 class _Page(ctypes.Structure):
@@ -41,13 +57,15 @@ class _Page(ctypes.Structure):
         ("busy", ctypes.c_bool),
         ("beat", ctypes.c_double),
         ("done", ctypes.c_uint64),
-        ("tenant", ctypes.c_char * 64),
-        ("job", ctypes.c_char * 33),
-        ("attempt", ctypes.c_uint32),
-        ("token", ctypes.c_char * 33),
-        ("stage", ctypes.c_char * 16),
+        ("used", ctypes.c_uint32),
+        ("places", _Place * PLACES),
+        ("step", ctypes.c_double),
+        ("heard", ctypes.c_char * 33),
+        ("rate", ctypes.c_double),
+        ("advised", ctypes.c_uint32),
         # --- by the parent
         ("stop", ctypes.c_char * 33),
+        ("draining", ctypes.c_bool),
         ("memory", ctypes.c_uint64),
         ("polled", ctypes.c_double),
     )
@@ -59,6 +77,8 @@ class Board:
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, ctypes.sizeof(_Page))
         self._page = _Page.from_buffer(self._memory)
+        self._places: dict[str, int] = {}
+        self._writing = threading.Lock()  # of the child's threads; the parent only reads
         self.owner = secrets.token_hex(8)
         """The name of this worker, parent and children, among all who run jobs."""
 
@@ -68,6 +88,7 @@ class Board:
         """A child begins. Of its predecessor's last job the page keeps what was known."""
         page = self._page
         page.ready, page.busy = False, False  # first: nobody is to signal it for its predecessor
+        page.step = 0.0
         page.pid = pid
         page.loads += 1
 
@@ -98,21 +119,47 @@ class Board:
     def holding(self, held: InHand) -> Iterator[None]:
         """Around a job that was started. A child that dies within leaves it standing here."""
         page = self._page
-        page.job = b""  # so that nobody reads half of one and half of another
-        page.tenant, page.attempt = held.tenant.encode(), held.attempt
-        page.token, page.stage = held.token.encode(), b""
-        page.job = held.job_id.encode()
+        with self._writing:
+            taken = set(self._places.values())
+            number = next(n for n in range(PLACES) if n not in taken)
+            place = page.places[number]
+            place.job = b""  # so that nobody reads half of one and half of another
+            place.tenant, place.attempt = held.tenant.encode(), held.attempt
+            place.token, place.stage = held.token.encode(), b""
+            place.job = held.job_id.encode()
+            self._places[held.job_id] = number
+            page.used = max(page.used, number + 1)
         try:
             yield
         finally:
-            page.job = b""
-            page.done += 1
-            self.beat()
+            with self._writing:
+                place.job = b""
+                self._places.pop(held.job_id, None)
+                page.used = max(self._places.values(), default=-1) + 1
+                page.done += 1
 
-    def note_stage(self, stage: Stage) -> None:
-        """How far the job in hand is."""
-        self._page.stage = stage.value.encode()
-        self.beat()
+    def note_stage(self, job_id: str, stage: Stage) -> None:
+        """How far a job in hand is."""
+        number = self._places.get(job_id)
+        if number is not None:
+            self._page.places[number].stage = stage.value.encode()
+
+    @contextmanager
+    def stepping(self) -> Iterator[None]:
+        """Around one step of the device."""
+        self._page.step = time.monotonic()
+        try:
+            yield
+        finally:
+            self._page.step = 0.0
+
+    def hear(self, job_id: str) -> None:
+        """The child knows that this job is to end: it need not be killed for it."""
+        self._page.heard = job_id.encode()
+
+    def note_speed(self, rate: float, advised: int) -> None:
+        """Jobs a second of late, and how many were best answered together."""
+        self._page.rate, self._page.advised = rate, advised
 
     # --- the parent writes ---------------------------------------------------------------------
 
@@ -129,9 +176,17 @@ class Board:
         """The queue was asked for work, and answered."""
         self._page.polled = time.monotonic()
 
-    def clear_job(self) -> None:
-        """What was known of a dead child's job is written down elsewhere."""
-        self._page.job, self._page.memory = b"", 0
+    def clear(self, jobs: Sequence[InHand]) -> None:
+        """What was known of a dead child's jobs is written down elsewhere."""
+        page = self._page
+        for place in page.places:
+            if place.job and _read(place) in jobs:
+                place.job = b""
+        page.memory = 0
+
+    def drain(self) -> None:
+        """No further job is to be begun: the worker was told to stop."""
+        self._page.draining = True
 
     # --- both read -----------------------------------------------------------------------------
 
@@ -176,20 +231,35 @@ class Board:
         return int(self._page.done)
 
     @property
-    def in_hand(self) -> InHand | None:
-        """The job that the child works on, or died over."""
-        while True:
-            page = self._page
-            job, tenant, token = bytes(page.job), bytes(page.tenant), bytes(page.token)
-            attempt = int(page.attempt)
-            if job == bytes(page.job):
-                break
-        return InHand(tenant.decode(), job.decode(), attempt, token.decode()) if job else None
+    def in_hand(self) -> list[InHand]:
+        """The jobs that the child works on, or died over."""
+        places = self._page.places[: self._page.used]
+        return [held for held in map(_read, places) if held is not None]
 
     @property
-    def stage(self) -> str | None:
-        """The stage of that job."""
-        return bytes(self._page.stage).decode() or None
+    def step(self) -> float:
+        """When the device began with its step, on the monotonic clock; 0.0 between two."""
+        return float(self._page.step)
+
+    @property
+    def heard(self) -> str:
+        """The job of which the child last heard that it is to end."""
+        return bytes(self._page.heard).decode()
+
+    @property
+    def draining(self) -> bool:
+        """Whether no further job is to be begun."""
+        return bool(self._page.draining)
+
+    @property
+    def rate(self) -> float:
+        """Jobs a second of late; 0.0 before the first."""
+        return float(self._page.rate)
+
+    @property
+    def advised(self) -> int:
+        """How many jobs were best answered together, of late; 0 before that is known."""
+        return int(self._page.advised)
 
     @property
     def stopping(self) -> str:
@@ -200,3 +270,12 @@ class Board:
     def memory(self) -> int:
         """The most memory that the child was seen with, in bytes."""
         return int(self._page.memory)
+
+
+def _read(place: _Place) -> InHand | None:
+    while True:
+        job, tenant, token = bytes(place.job), bytes(place.tenant), bytes(place.token)
+        attempt, stage = int(place.attempt), bytes(place.stage).decode() or None
+        if job == bytes(place.job):
+            break
+    return InHand(tenant.decode(), job.decode(), attempt, token.decode(), stage) if job else None

@@ -6,11 +6,11 @@ The queue side knows this protocol and nothing of torch; tests hand it a stub.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from medgemma_tasks.errors import InvalidSettings
+from medgemma_tasks.errors import InvalidSettings, MedGemmaError
 from medgemma_tasks.models import (
     Consistency,
     ExplanationRequest,
@@ -28,7 +28,22 @@ if TYPE_CHECKING:
 
 Report = Callable[[Stage, float], None]
 """Called at each stage boundary with the stage and the progress from 0 to 1. It may raise (a
-cancelled job): the engine lets that pass."""
+cancelled job)."""
+
+Tell = Callable[[float], None]
+"""Called at each step of an explanation with the progress from 0 to 1. It may raise (a cancelled
+job): the engine lets that pass."""
+
+TellBatch = Callable[[Sequence[float]], Collection[int]]
+"""Called at each step of a batch with the progress of each from 0 to 1. It gives the places of
+those that nobody wants any more, which stop there; it may raise, which ends all of them."""
+
+Prepared: TypeAlias = Any
+"""A question as the engine's ``answer`` takes it. Opaque to the queue side, as the two below."""
+Answered: TypeAlias = Any
+"""A question with its answer, as ``explain`` takes it."""
+Found: TypeAlias = Any
+"""An explanation as ``finish`` takes it."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,21 +71,47 @@ class Explained:
     files: dict[str, File] = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What answering a question may take."""
+
+    prompt_tokens: int
+    new_tokens: int
+    """At most; 0 where the answer is given."""
+
+
 class Engine(Protocol):
-    """One loaded model."""
+    """One loaded model.
+
+    A job goes through ``prepare``, ``answer``, ``explain`` and ``finish``. The second and the third
+    use the device, and are called by one thread alone; the others may be called by several threads
+    at once, beside it. Each raises MedGemmaError for whatever is wrong with the request.
+    """
 
     @property
     def served(self) -> ServedModel:
         """What this engine serves, as published in ``models/<name>.json``."""
 
-    def explain(
-        self, request: ExplanationRequest, images: Sequence[Image], report: Report
-    ) -> Explained:
-        """Answer and explain one request.
+    def prepare(self, request: ExplanationRequest, images: Sequence[Image]) -> Prepared:
+        """Texts and pictures made ready for the model."""
 
-        Raises MedGemmaError for whatever is wrong with the request; KeywordNotInAnswer carries
-        the answer in its details, so that it is kept.
+    def cost(self, asked: Prepared) -> Cost:
+        """What answering it may take, by which batches are made."""
+
+    def answer(
+        self, asked: Sequence[Prepared], tell: TellBatch
+    ) -> Sequence[Answered | MedGemmaError]:
+        """Answer some questions together: each gets what it would get alone, or its own error.
+
+        KeywordNotInAnswer carries the answer in its details, so that it is kept. Raises
+        OutOfMemory for all of them, where they are too many at once.
         """
+
+    def explain(self, answered: Answered, tell: Tell) -> Found:
+        """Explain one answer. Raises OutOfMemory."""
+
+    def finish(self, found: Found) -> Explained:
+        """What is to be stored: pictures, arrays, and what the record says of them."""
 
 
 def load_engine(settings: Settings) -> Engine:

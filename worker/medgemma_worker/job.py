@@ -16,11 +16,11 @@ from medgemma_worker.engine import Engine, Explained
 from medgemma_worker.inputs import fetch_images
 from medgemma_worker.stopwatch import Stopwatch
 from medgemma_worker.wrappers.attempt import counted, uncounted_in_trouble
-from medgemma_worker.wrappers.cancellation import cancellable, interruptible
+from medgemma_worker.wrappers.cancellation import cancellable
 from medgemma_worker.wrappers.commit import TROUBLE, Committer, marked_failed, marked_succeeded
 from medgemma_worker.wrappers.deadline import before_its_deadline
 from medgemma_worker.wrappers.held import held_here
-from medgemma_worker.wrappers.run import Around, Run, Step, wrapped
+from medgemma_worker.wrappers.run import Around, Run, Step, Steps, wrapped
 from medgemma_worker.wrappers.timing import timed
 
 log = logging.getLogger(__name__)
@@ -28,11 +28,14 @@ log = logging.getLogger(__name__)
 
 def explain(run: Run) -> Explained:
     """Explain a request: its images from the store, through the engine. All else is around it."""
-    around = run.around
+    engine, device = run.around.engine, run.around.device
     run.report(Stage.LOADING, 0.0)
     with run.watch.stage("loading"):
-        images = fetch_images(around.ledger, run.request.images, around.settings.max_pixels)
-    explained = around.engine.explain(run.request, images, run.report)
+        images = fetch_images(run.around.ledger, run.request.images, run.around.settings.max_pixels)
+        prepared = engine.prepare(run.request, images)
+    answered = device.answer(run, prepared)
+    found = device.explain(run, answered)
+    explained = engine.finish(found)
     run.report(Stage.STORING, 0.0)
     return explained
 
@@ -63,15 +66,13 @@ WAY = wrapped(
     counted,
     marked_succeeded,
     timed,
-    interruptible,
 )
 """From the outside in. What another worker runs is left to it. What never started is not counted as
-a start; one that came to no mark because the store was away is uncounted; and nothing but
-explaining can be interrupted."""
+a start; and one that came to no mark because the store was away is uncounted."""
 
 
 class JobRunner:
-    """Runs jobs of one tenant on one engine, one at a time.
+    """Runs jobs of one tenant on one engine, each in the thread that calls ``run``.
 
     ``run`` returns when nothing is left to do for the job, and raises one of TROUBLE, or
     RunsElsewhere, when it must be looked at again later; whatever else goes wrong ends in the job's
@@ -79,9 +80,15 @@ class JobRunner:
     """
 
     def __init__(
-        self, engine: Engine, ledger: Ledger, live: LiveState, settings: Settings, board: Board
+        self,
+        engine: Engine,
+        device: Steps,
+        ledger: Ledger,
+        live: LiveState,
+        settings: Settings,
+        board: Board,
     ) -> None:
-        self._around = Around(engine, ledger, live, settings, board)
+        self._around = Around(engine, device, ledger, live, settings, board)
 
     def run(self, job_id: str) -> None:
         around = self._around

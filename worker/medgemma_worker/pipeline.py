@@ -7,7 +7,7 @@ import platform
 import resource
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
@@ -16,7 +16,7 @@ from PIL import Image
 from medgemma_tasks.errors import OutOfMemory
 from medgemma_tasks.models import ExplanationRequest, ModelRecord, ServedModel
 from medgemma_tasks.settings import Settings
-from medgemma_worker.engine import Explained, Report
+from medgemma_worker.engine import Cost, Explained, Report, Tell, TellBatch
 from medgemma_worker.explainer import MedGemmaExplainer
 from medgemma_worker.explaining import METHOD_VERSION
 from medgemma_worker.loading import load_medgemma, revision_of
@@ -81,7 +81,25 @@ class ModelEngine:
     def served(self) -> ServedModel:
         return self._served
 
-    def explain(
+    def prepare(self, request: ExplanationRequest, images: Sequence[Image.Image]) -> Any:
+        return (request, images)
+
+    def cost(self, asked: Any) -> Cost:
+        return Cost(prompt_tokens=300, new_tokens=0)
+
+    def answer(self, asked: Sequence[Any], tell: TellBatch) -> list[Any]:
+        tell([0.0] * len(asked))
+        return list(asked)
+
+    def explain(self, answered: Any, tell: Tell) -> Any:
+        request, images = answered
+        return self.explain_whole(request, images, lambda _, progress: tell(progress))
+
+    def finish(self, found: Any) -> Explained:
+        explained: Explained = found
+        return explained
+
+    def explain_whole(
         self, request: ExplanationRequest, images: Sequence[Image.Image], report: Report
     ) -> Explained:
         """See ``Engine.explain``. Raises OutOfMemory besides the request's own errors."""

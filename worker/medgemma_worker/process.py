@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
 from medgemma_tasks.errors import MedGemmaError, ServiceError
@@ -16,11 +18,15 @@ from medgemma_tasks.live import LiveState
 from medgemma_tasks.settings import Settings
 from medgemma_tasks.store import Store
 from medgemma_worker import memory
-from medgemma_worker.board import Board
+from medgemma_worker.batching import Batching
+from medgemma_worker.board import PLACES, Board
+from medgemma_worker.delivery import Delivery
+from medgemma_worker.device import Device
 from medgemma_worker.engine import Engine, load_engine
 from medgemma_worker.failures import trace
 from medgemma_worker.job import JobRunner
-from medgemma_worker.wrappers.cancellation import end_if_late, hear_stop
+from medgemma_worker.shift import Shift
+from medgemma_worker.wrappers.cancellation import STOP
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +46,49 @@ class Process:
         self._board = board
         self._store = Store(settings)
         self._live = LiveState(settings)
+        self._device = Device(engine, board, Batching(settings.longest_step))
+        self._pool = ThreadPoolExecutor(PLACES, "job")
         self._published = False
         self._shards = 0
 
     def runner(self, tenant: str) -> JobRunner:
         """What runs the jobs of a tenant."""
         live = self._live.of_tenant(tenant)
-        return JobRunner(self._engine, Ledger(self._store, live), live, self._settings, self._board)
+        return JobRunner(
+            self._engine,
+            self._device,
+            Ledger(self._store, live),
+            live,
+            self._settings,
+            self._board,
+        )
+
+    def serve(self, delivery: Delivery) -> None:
+        """Run the jobs of a message, and tell how fast that went."""
+        began, busy, done = time.monotonic(), self._device.busy, self._board.done
+        shift = Shift(
+            self._device,
+            self._pool,
+            draining=lambda: self._board.draining,
+            next_guest=lambda: None,
+        )
+        shift.serve(delivery)
+        seconds = max(time.monotonic() - began, 1e-9)
+        busy, done = self._device.busy - busy, self._board.done - done
+        self._board.note_speed(done / seconds, self._device.batching.advised)
+        log.info(
+            "a message of %d jobs took %.2f s, of which the device worked %.0f%%",
+            *(len(delivery.jobs), seconds, 100 * busy / seconds),
+        )
+
+    def beat(self) -> None:
+        """By a timer's signal: this process's main thread lives, and a step that is late ends."""
+        self._board.beat()
+        self._device.end_if_late(self._settings.soft_time_limit)
+
+    def hear_stop(self) -> None:
+        """By a signal of the parent's: see ``Device.hear_stop``."""
+        self._device.hear_stop()
 
     def tidy_up(self) -> None:
         """After a shard: what its jobs used goes back to the system, now and then."""
@@ -96,23 +138,18 @@ def start(settings: Settings, board: Board) -> None:
         _process = Process(settings, engine, board)
         _process.publish_model()
         board.loaded()
-        beat(board, settings.soft_time_limit)
-        hear_stop(board)
+        hear(_process)
 
 
-def beat(board: Board, limit: float) -> None:
-    """Let this process's main thread say again and again that it lives, and end a late job.
+def hear(here: Process) -> None:
+    """Let signals reach this process's main thread, which has the device.
 
-    By a timer's signal, since a thread of its own would live on while the main one hangs in a
-    driver. It wakes the main thread also where that waits for its next job.
+    It says again and again that it lives by a timer's signal, since a thread of its own would live
+    on while the main one hangs in a driver.
     """
-
-    def strike(*_: object) -> None:
-        board.beat()
-        end_if_late(limit)
-
-    signal.signal(signal.SIGALRM, strike)
+    signal.signal(signal.SIGALRM, lambda *_: here.beat())
     signal.setitimer(signal.ITIMER_REAL, BEAT, BEAT)
+    signal.signal(STOP, lambda *_: here.hear_stop())
 
 
 def current() -> Process:

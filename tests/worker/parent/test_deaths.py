@@ -9,7 +9,7 @@ from medgemma_tasks.errors import BrokerUnreachable, WorkerLost
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Death, Stage
 from medgemma_worker.board import Board, InHand
-from medgemma_worker.parent.deaths import WatchedRequest, note_death
+from medgemma_worker.parent.deaths import WatchedRequest, note_deaths
 from medgemma_worker.wrappers.attempt import start_attempt
 from tests.parts import JOB, OTHER_JOB
 from tests.worker.dying import never_left
@@ -23,28 +23,28 @@ def board() -> Board:
     """Of a child that died over its second attempt."""
     board = Board()
     never_left(board.holding(InHand("local", JOB, 2)))
-    board.note_stage(Stage.GENERATING)
+    board.note_stage(JOB, Stage.GENERATING)
     board.note_memory(123)
     return board
 
 
 def test_a_death_tells_its_signal_its_memory_and_its_stage(board: Board, live: LiveState) -> None:
-    note_death(board, live, "gpu0@host", KILLED, "died")
+    note_deaths(board, live, board.in_hand, "gpu0@host", KILLED, "died")
     (death,) = live.deaths(JOB)
     assert (death.attempt, death.signal, death.exit_status) == (2, "SIGKILL", None)
     assert (death.stage, death.memory_bytes) == (Stage.GENERATING, 123)
     assert (death.worker, death.reason) == ("gpu0@host", "died")
-    assert board.in_hand is None
+    assert not board.in_hand
 
 
 def test_a_process_that_ended_by_itself_tells_its_status(board: Board, live: LiveState) -> None:
-    note_death(board, live, "gpu0@host", LEFT, "died")
+    note_deaths(board, live, board.in_hand, "gpu0@host", LEFT, "died")
     (death,) = live.deaths(JOB)
     assert (death.signal, death.exit_status) == (None, 3)
 
 
 def test_a_death_between_jobs_is_no_jobs(live: LiveState) -> None:
-    note_death(Board(), live, "gpu0@host", KILLED, "died")
+    note_deaths(Board(), live, [], "gpu0@host", KILLED, "died")
     assert not live.deaths(JOB)
 
 
@@ -55,8 +55,8 @@ def test_redis_being_away_keeps_no_message_from_going_back(
         raise BrokerUnreachable("away")
 
     monkeypatch.setattr(LiveState, "note_death", away)
-    note_death(board, live, "gpu0@host", KILLED, "died")
-    assert board.in_hand is None
+    note_deaths(board, live, board.in_hand, "gpu0@host", KILLED, "died")
+    assert not board.in_hand
 
 
 def test_a_job_that_is_given_up_names_its_deaths_and_no_others(
@@ -64,7 +64,7 @@ def test_a_job_that_is_given_up_names_its_deaths_and_no_others(
 ) -> None:
     for _ in range(2):
         start_attempt(live, JOB, 2)
-    note_death(board, live, "gpu0@host", KILLED, "died")
+    note_deaths(board, live, board.in_hand, "gpu0@host", KILLED, "died")
     with pytest.raises(WorkerLost) as caught:
         start_attempt(live, JOB, 2)
     assert [death["signal"] for death in caught.value.details["deaths"]] == ["SIGKILL"]
@@ -86,5 +86,5 @@ def test_the_death_of_a_process_is_not_told_of_the_job_that_the_next_one_runs(
     assert not live.deaths(JOB)
     shard["jobs"] = [OTHER_JOB, JOB]
     WatchedRequest._note(late, KILLED, "died")
-    assert board.in_hand is None
+    assert not board.in_hand
     assert len(live.deaths(JOB)) == 1

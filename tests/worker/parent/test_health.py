@@ -109,7 +109,7 @@ def test_a_worker_says_what_it_does_and_how_far_it_is(
     with board.working(), board.holding(InHand("clinic", JOB, 2)):
         voice.look()
         busy = said(redis_fake)
-        board.note_stage(Stage.EXPLAINING)
+        board.note_stage(JOB, Stage.EXPLAINING)
         voice.look()
         later = said(redis_fake)
     assert busy.state is later.state is WorkerState.BUSY

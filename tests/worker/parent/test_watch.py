@@ -2,19 +2,16 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 
 import pytest
 
-from medgemma_tasks.errors import BrokerUnreachable, JobCancelled
+from medgemma_tasks.errors import BrokerUnreachable
 from medgemma_tasks.live import LiveState
 from medgemma_worker.board import Board, InHand
-from medgemma_worker.engine import Explained
 from medgemma_worker.parent import watch as module
 from medgemma_worker.parent.watch import Watcher, peak_memory
-from medgemma_worker.wrappers.cancellation import STOP, hear_stop, interruptible
-from medgemma_worker.wrappers.run import Run
-from tests.parts import request_for
+from medgemma_worker.wrappers.cancellation import STOP
+from tests.parts import OTHER_JOB, request_for
 from tests.worker.dying import never_left
 
 REQUEST = request_for()
@@ -73,7 +70,8 @@ def test_the_next_job_is_not_killed_for_the_last_one(
     watcher = Watcher(board, live)
     live.cancel(JOB)
     watcher.look()
-    never_left(board.holding(InHand("local", "f" * 32, 1)))
+    board.clear(board.in_hand)
+    never_left(board.holding(InHand("local", OTHER_JOB, 1)))
     sent.now = 10.0
     watcher.look()
     assert sent.signals == [STOP]
@@ -84,11 +82,11 @@ def test_redis_being_away_is_not_asked_at_every_look(
 ) -> None:
     asked: list[str] = []
 
-    def away(self: LiveState, job_id: str) -> bool:
-        asked.append(job_id)
+    def away(self: LiveState, job_ids: list[str]) -> list[str]:
+        asked.extend(job_ids)
         raise BrokerUnreachable("away")
 
-    monkeypatch.setattr(LiveState, "cancelled", away)
+    monkeypatch.setattr(LiveState, "which_cancelled", away)
     watcher = Watcher(board, live)
     for moment in (0.0, 1.0, 2.0, 6.0):
         sent.now = moment
@@ -105,7 +103,7 @@ def test_the_memory_of_a_child_that_died_stays_known_until_its_death_is_written_
     board._page.pid = 2**22 + 1
     watcher.look()
     assert board.memory == seen > 0
-    board.clear_job()
+    board.clear(board.in_hand)
     assert board.memory == 0
 
 
@@ -114,29 +112,37 @@ def test_the_memory_of_a_process_that_is_gone_is_not_known() -> None:
     assert peak_memory(2**22 + 1) == 0
 
 
-@pytest.fixture
-def stopping(board: Board) -> Iterator[Board]:
-    before = signal.getsignal(STOP)
-    hear_stop(board)
-    yield board
-    signal.signal(STOP, before)
+def test_a_child_that_heard_it_is_not_killed_and_told_of_the_next(
+    board: Board, live: LiveState, sent: Sent
+) -> None:
+    """One that is being stored is not interrupted; one of several stops at their next token."""
+    never_left(board.holding(InHand("local", OTHER_JOB, 1)))
+    watcher = Watcher(board, live)
+    for job in (JOB, OTHER_JOB):
+        live.cancel(job)
+    watcher.look()
+    assert board.stopping == JOB
+    board.hear(JOB)
+    for moment in (1.0, 2.0):
+        sent.now = moment
+        watcher.look()
+        board.hear(OTHER_JOB)
+    sent.now = 10.0
+    watcher.look()
+    assert sent.signals == [STOP, STOP]
+    assert board.stopping == OTHER_JOB
 
 
-def _told(run: Run) -> Explained:
-    os.kill(os.getpid(), STOP)
-    raise KeyError("it was not stopped")
-
-
-def test_the_signal_ends_the_job_that_the_board_names(stopping: Board) -> None:
-    stopping.stop(JOB)
-    nothing: Run = Run(REQUEST, None)  # type: ignore[arg-type]
-    with pytest.raises(JobCancelled):
-        interruptible(nothing, _told)
-    os.kill(os.getpid(), STOP)  # between jobs it ends nothing
-
-
-def test_the_signal_ends_no_other_job(stopping: Board) -> None:
-    stopping.stop("f" * 32)
-    nothing: Run = Run(REQUEST, None)  # type: ignore[arg-type]
-    with pytest.raises(KeyError):
-        interruptible(nothing, _told)
+def test_a_step_that_hangs_is_killed_at_the_limit_of_one_job(
+    board: Board, live: LiveState, sent: Sent
+) -> None:
+    """Celery's limit is that of the whole message."""
+    sent.now = 100.0
+    never_left(board.stepping())
+    watcher = Watcher(board, live)
+    sent.now += live.settings.hard_time_limit
+    watcher.look()
+    assert not sent.signals
+    sent.now += module.MARGIN + 1
+    watcher.look()
+    assert sent.signals == [signal.SIGKILL]

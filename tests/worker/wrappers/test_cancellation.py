@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from medgemma_tasks.errors import BrokerUnreachable, JobCancelled, JobTimeLimit
+from medgemma_tasks.errors import BrokerUnreachable, JobCancelled
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Live, Stage
-from medgemma_worker.engine import Explained
-from medgemma_worker.wrappers import cancellation
-from medgemma_worker.wrappers.cancellation import MARGIN, Progress, end_if_late, interruptible
+from medgemma_worker.wrappers.cancellation import Progress
 from medgemma_worker.wrappers.run import Run
 from tests.parts import request_for
 
@@ -67,20 +65,3 @@ def test_progress_stays_between_nothing_and_all() -> None:
     report(Stage.LOADING, -1.0)
     report(Stage.STORING, 1.5)
     assert [state.progress for state in live.reports] == [0.0, 1.0]
-
-
-def test_a_job_of_a_shard_that_takes_too_long_ends_and_no_other(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = [100.0]
-    monkeypatch.setattr(cancellation.time, "monotonic", lambda: now[0])
-
-    def late(run: Run) -> Explained:
-        end_if_late(10.0)
-        now[0] += 10.0 + MARGIN + 0.1
-        end_if_late(10.0)
-        raise KeyError("it was not ended")
-
-    with pytest.raises(JobTimeLimit):
-        interruptible(RUN, late)
-    end_if_late(10.0)  # between jobs it ends nothing

@@ -16,6 +16,7 @@ from medgemma_worker.wrappers.deadline import before_its_deadline
 from medgemma_worker.wrappers.run import Around, Run
 from tests.parts import request_for
 from tests.stub_engine import StubEngine
+from tests.worker.direct import Direct
 
 PAST, SOON = (datetime.now(UTC) + timedelta(hours=hours) for hours in (-1, 1))
 
@@ -26,7 +27,7 @@ def expiring(expires_at: datetime | None) -> ExplanationRequest:
 
 @pytest.fixture
 def around(ledger: Ledger, live: LiveState, settings: Settings) -> Around:
-    return Around(StubEngine(), ledger, live, settings, Board())
+    return Around(StubEngine(), Direct(StubEngine()), ledger, live, settings, Board())
 
 
 def explained(run: Run) -> Explained:

@@ -14,6 +14,7 @@ from medgemma_worker.wrappers.held import RunsElsewhere, held_here, keep, let_go
 from medgemma_worker.wrappers.run import Around, Run
 from tests.parts import request_for
 from tests.stub_engine import StubEngine
+from tests.worker.direct import Direct
 
 REQUEST = request_for()
 HELD = InHand("local", REQUEST.job_id, 1)
@@ -22,7 +23,7 @@ NOTHING: Any = None
 
 @pytest.fixture
 def run(ledger: Ledger, live: LiveState, settings: Settings) -> Run:
-    return Run(REQUEST, Around(StubEngine(), ledger, live, settings, Board()))
+    return Run(REQUEST, Around(StubEngine(), Direct(StubEngine()), ledger, live, settings, Board()))
 
 
 def explained(run: Run) -> Explained:
@@ -31,7 +32,7 @@ def explained(run: Run) -> Explained:
 
 def test_a_job_that_another_worker_runs_is_left_to_it(run: Run, live: LiveState) -> None:
     other = Board()
-    keep(other, live, HELD)
+    keep(other, live, [HELD])
     with pytest.raises(RunsElsewhere):
         held_here(run, explained)
     let_go(other, live, HELD)
@@ -52,12 +53,12 @@ def test_a_job_is_held_while_it_runs_and_then_no_longer(
 
 
 def test_a_worker_takes_up_the_job_of_its_own_dead_child(run: Run, live: LiveState) -> None:
-    keep(run.around.board, live, HELD)
+    keep(run.around.board, live, [HELD])
     held_here(run, explained)
 
 
 def test_nobody_lets_go_what_another_holds(run: Run, live: LiveState) -> None:
-    keep(Board(), live, HELD)
+    keep(Board(), live, [HELD])
     let_go(run.around.board, live, HELD)
     with pytest.raises(RunsElsewhere):
         held_here(run, explained)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from medgemma_tasks.errors import BrokerUnreachable
 from medgemma_tasks.in_hand import shard_of
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Death, Stage
-from medgemma_worker.board import Board
+from medgemma_worker.board import Board, InHand
 from medgemma_worker.wrappers.held import let_go
 
 log = logging.getLogger(__name__)
@@ -40,35 +41,42 @@ class WatchedRequest(Request):
 
     def _note(self, message: str, reason: Any) -> None:
         app: Any = self.app
-        held = app.board.in_hand
-        # After a reconnection a second message may be here: of its job this is no death.
-        if held is not None and held.job_id in shard_of(self.message.payload).jobs:
-            note_death(app.board, app.live, self.hostname, message, reason)
+        shard = shard_of(self.message.payload).jobs
+        # After a reconnection a second message may be here: of its jobs this is no death.
+        jobs = [held for held in app.board.in_hand if held.job_id in shard]
+        note_deaths(app.board, app.live, jobs, self.hostname, message, reason)
 
 
-def note_death(board: Board, live: LiveState, worker: str, message: str, reason: Any) -> None:
-    """Keep what the board and billiard's message say of a death. Never raises."""
-    held, stage = board.in_hand, board.stage
-    if held is None:
-        return
+def note_deaths(
+    board: Board,
+    live: LiveState,
+    jobs: Sequence[InHand],
+    worker: str,
+    message: str,
+    reason: Any,
+) -> None:
+    """Keep what the board and billiard's message say of a death, for each job that was in hand:
+    which of them is to blame is not known. Never raises."""
+    memory = board.memory or None
     signal, status = _SIGNAL.search(message), _STATUS.search(message)
-    death = Death(
-        attempt=held.attempt,
-        at=datetime.now(UTC),
-        worker=worker,
-        signal=None if signal is None else signal[1],
-        exit_status=None if status is None else int(status[1]),
-        reason=reason,
-        stage=None if stage is None else Stage(stage),
-        memory_bytes=board.memory or None,
-    )
-    board.clear_job()
-    let_go(board, live, held)
-    log.error(
-        "job %s: the process died over attempt %d (%s)",
-        *(held.job_id, held.attempt, death.signal or death.exit_status or reason),
-    )
-    try:
-        live.of_tenant(held.tenant).note_death(held.job_id, death)
-    except BrokerUnreachable as error:
-        log.warning("job %s: its death is not written down (%s)", held.job_id, error.code)
+    board.clear(jobs)
+    for held in jobs:
+        death = Death(
+            attempt=held.attempt,
+            at=datetime.now(UTC),
+            worker=worker,
+            signal=None if signal is None else signal[1],
+            exit_status=None if status is None else int(status[1]),
+            reason=reason,
+            stage=None if held.stage is None else Stage(held.stage),
+            memory_bytes=memory,
+        )
+        let_go(board, live, held)
+        log.error(
+            "job %s: the process died over attempt %d (%s)",
+            *(held.job_id, held.attempt, death.signal or death.exit_status or reason),
+        )
+        try:
+            live.of_tenant(held.tenant).note_death(held.job_id, death)
+        except BrokerUnreachable as error:
+            log.warning("job %s: its death is not written down (%s)", held.job_id, error.code)

@@ -189,14 +189,15 @@ class Voice:
         )
 
     def _job(self) -> WorkersJob | None:
-        held, stage = self._board.in_hand, self._board.stage
-        if held is None or not (self._board.ready and self._board.busy):
+        jobs = self._board.in_hand
+        if not (jobs and self._board.ready and self._board.busy):
             return None
+        held = jobs[0]
         return WorkersJob(
             tenant=held.tenant,
             job_id=held.job_id,
             attempt=held.attempt,
-            stage=None if stage is None else Stage(stage),
+            stage=None if held.stage is None else Stage(held.stage),
         )
 
 

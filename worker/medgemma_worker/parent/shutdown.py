@@ -57,6 +57,7 @@ def wait_until_idle(board: Board, consumer: Any, grace: float) -> None:
     deadline, interval = now + grace, LONGEST_INTERVAL / 10
     renewal = now + interval
     consumer.app.voice.stopping()
+    board.drain()
     while board.busy and time.monotonic() < deadline:
         time.sleep(POLL)
         consumer.app.voice.look()
@@ -71,16 +72,16 @@ def wait_until_idle(board: Board, consumer: Any, grace: float) -> None:
 
 
 def _give_back(board: Board, live: LiveState) -> None:
-    held = board.in_hand
-    if board.busy and held is not None:
+    if not board.busy:
+        return
+    jobs = board.in_hand
+    for held in jobs:
         # It is killed now, through no fault of its own.
         give_back(live.of_tenant(held.tenant), held.job_id, held.token)
         let_go(board, live, held)
-        board.clear_job()
+    board.clear(jobs)
 
 
 def _keep(board: Board, live: LiveState) -> None:
-    held = board.in_hand
-    if held is not None:
-        with suppress(BrokerUnreachable):
-            keep(board, live, held)
+    with suppress(BrokerUnreachable):
+        keep(board, live, board.in_hand)

@@ -31,7 +31,7 @@ def counted(run: Run, step: Step) -> Explained:
     around = run.around
     run.attempt = start_attempt(around.live, run.job_id, around.settings.max_attempts)
     log.info("job %s: attempt %d", run.job_id, run.number)
-    run.hearers.append(lambda stage, _: around.board.note_stage(stage))
+    run.hearers.append(lambda stage, _: around.board.note_stage(run.job_id, stage))
     held = InHand(around.live.tenant, run.job_id, run.number, run.attempt.token)
     with around.board.holding(held):
         return step(run)

@@ -9,6 +9,7 @@ again. It is no lock that anything rests on: if Redis forgets it a job runs twic
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from medgemma_tasks.errors import BrokerUnreachable
@@ -37,10 +38,19 @@ def held_here(run: Run, step: Step) -> Explained:
             live.let_go(run.job_id, owner)
 
 
-def keep(board: Board, live: LiveState, held: InHand) -> None:
-    """The parent's part: say again that its child's job is held. Raises BrokerUnreachable."""
+def keep(board: Board, live: LiveState, jobs: Sequence[InHand]) -> None:
+    """The parent's part: say again that its child's jobs are held. Raises BrokerUnreachable."""
     seconds = settled_after(live.settings.visibility_timeout)
-    live.of_tenant(held.tenant).hold(held.job_id, board.owner, seconds)
+    for tenant, job_ids in by_tenant(jobs).items():
+        live.of_tenant(tenant).hold_all(job_ids, board.owner, seconds)
+
+
+def by_tenant(jobs: Iterable[InHand]) -> dict[str, list[str]]:
+    """The ids of jobs in hand, by whose they are."""
+    found: dict[str, list[str]] = {}
+    for held in jobs:
+        found.setdefault(held.tenant, []).append(held.job_id)
+    return found
 
 
 def let_go(board: Board, live: LiveState, held: InHand) -> None:

@@ -9,21 +9,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial, reduce
+from typing import Protocol
 
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import ExplanationRequest, Stage
 from medgemma_tasks.settings import Settings
 from medgemma_worker.board import Board
-from medgemma_worker.engine import Engine, Explained, Report
+from medgemma_worker.engine import Answered, Engine, Explained, Found, Prepared, Report
 from medgemma_worker.stopwatch import Stopwatch
+
+
+class Steps(Protocol):
+    """The device, as a job sees it: ``medgemma_worker.device.Device``."""
+
+    def answer(self, run: Run, prepared: Prepared) -> Answered: ...
+    def explain(self, run: Run, answered: Answered) -> Found: ...
 
 
 @dataclass(frozen=True)
 class Around:
-    """What is around a job: the model, the store, Redis."""
+    """What is around a job: the model and its device, the store, Redis."""
 
     engine: Engine
+    device: Steps
     ledger: Ledger
     live: LiveState
     settings: Settings

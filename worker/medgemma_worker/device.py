@@ -1,0 +1,242 @@
+"""The device, one step at a time: some answers together, or one explanation.
+
+It belongs to the child's main thread, where signals arrive, so that a step can be ended from
+outside. Jobs have threads of their own, in which they fetch, paint and store; there they hand a
+step in, and wait. While they wait they tell how far they are, and hear whether they were cancelled.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from medgemma_tasks.errors import JobCancelled, JobTimeLimit, MedGemmaError, OutOfMemory
+from medgemma_tasks.models import Stage
+from medgemma_worker.batching import Batching
+from medgemma_worker.board import Board
+from medgemma_worker.engine import Answered, Engine, Found, Prepared
+from medgemma_worker.failures import TOO_LONG
+from medgemma_worker.wrappers.run import Run
+
+REPORT_PAUSE = 0.5
+"""Seconds between two words of a job whose step runs."""
+
+LINE_PAUSE = 2.0
+"""The same while it waits for the device."""
+
+MARGIN = 2.0
+"""Seconds by which a job's limit is longer than Celery's, which is for the whole message: of a
+message with one job Celery's comes first, and of a shard it is the sum."""
+
+
+class Wanted:
+    """A step that a job waits for."""
+
+    def __init__(self, run: Run, stage: Stage, given: Any) -> None:
+        self.run = run
+        self.stage = stage
+        self.given = given
+        self.progress = 0.0
+        self.running = False
+        self.since = time.monotonic()
+        self.unwanted: BaseException | None = None
+        """Why it is to end, once somebody said so."""
+        self.stirred = threading.Event()
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self._done = False
+
+    @property
+    def done(self) -> bool:
+        return self._done
+
+    def begin(self) -> None:
+        self.running = True
+        self.stirred.set()
+
+    def end(self, result: Any = None, error: BaseException | None = None) -> None:
+        """Let its job go on; the first end counts."""
+        if not self._done:
+            self._result, self._error, self._done = result, error, True
+            self.stirred.set()
+
+    def outcome(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def tell(self, progress: float) -> None:
+        """How far the step is; raises what ends it."""
+        self.progress = progress
+        if self.unwanted is not None:
+            raise self.unwanted
+
+
+class Device:
+    """What runs on the device, and what waits for it."""
+
+    def __init__(self, engine: Engine, board: Board, batching: Batching) -> None:
+        self._engine = engine
+        self._board = board
+        self.batching = batching
+        self.changed = threading.Condition()
+        """Told when a step is handed in, and by whoever uses the device when a job ends."""
+        self.answering: list[Wanted] = []
+        """Wait to be answered, in the order in which they came."""
+        self.explaining: list[Wanted] = []
+        """Wait to be explained."""
+        self.busy = 0.0
+        """Seconds that it worked so far."""
+        self._current: Sequence[Wanted] = ()
+        self._since = 0.0
+        self._asked: set[str] = set()
+        self._explained: set[str] = set()
+
+    # --- by a job's thread ---------------------------------------------------------------------
+
+    def answer(self, run: Run, prepared: Prepared) -> Answered:
+        """Have a question answered, together with others. Raises what ``Engine.answer`` gives."""
+        return self._have(self.answering, Wanted(run, Stage.GENERATING, prepared))
+
+    def explain(self, run: Run, answered: Answered) -> Found:
+        """Have an answer explained. Raises what ``Engine.explain`` does."""
+        return self._have(self.explaining, Wanted(run, Stage.EXPLAINING, answered))
+
+    def _have(self, line: list[Wanted], wanted: Wanted) -> Any:
+        wanted.run.report(wanted.stage, 0.0)
+        with self.changed:
+            line.append(wanted)
+            self._asked.add(wanted.run.job_id)
+            self.changed.notify_all()
+        while not wanted.done:
+            if wanted.stirred.wait(REPORT_PAUSE if wanted.running else LINE_PAUSE):
+                wanted.stirred.clear()
+            elif wanted.unwanted is None:
+                try:
+                    wanted.run.report(wanted.stage, wanted.progress)
+                except Exception as error:  # noqa: BLE001 - whatever it is ends this job alone
+                    self._give_up(line, wanted, error)
+        return wanted.outcome()
+
+    def _give_up(self, line: list[Wanted], wanted: Wanted, error: Exception) -> None:
+        """End a step: at once while it is in line, else as soon as the engine says a word."""
+        with self.changed:
+            wanted.unwanted = error
+            if wanted in line:
+                line.remove(wanted)
+                wanted.end(error=error)
+                self.changed.notify_all()
+
+    # --- by the thread that has the device -----------------------------------------------------
+
+    def answer_next(self, batch: Sequence[Wanted]) -> None:
+        """Answer some of those that wait for it. Where they are too many at once, or take too long,
+        they wait again, and fewer are taken from then on."""
+        began = time.monotonic()
+
+        def tell(progress: Sequence[float]) -> Collection[int]:
+            for wanted, fraction in zip(batch, progress, strict=True):
+                wanted.progress = fraction
+            return [place for place, wanted in enumerate(batch) if wanted.unwanted is not None]
+
+        self._take(self.answering, batch)
+        try:
+            found = self._step(batch, lambda: self._engine.answer([w.given for w in batch], tell))
+        except (OutOfMemory, JobTimeLimit, MemoryError) as error:
+            if len(batch) == 1:
+                batch[0].end(error=error)
+                return
+            self.batching.too_many(len(batch))
+            for wanted in batch:
+                wanted.running = False
+            with self.changed:
+                self.answering[:0] = [wanted for wanted in batch if not wanted.done]
+        except Exception as error:  # noqa: BLE001 - every job has a mark to write
+            for wanted in batch:
+                wanted.end(error=error)
+        else:
+            costs = [self._engine.cost(wanted.given) for wanted in batch]
+            used = [w.progress * cost.new_tokens for w, cost in zip(batch, costs, strict=True)]
+            self.batching.took(costs, time.monotonic() - began, round(max(used)))
+            for wanted, one in zip(batch, found, strict=True):
+                failed = wanted.unwanted or (one if isinstance(one, MedGemmaError) else None)
+                wanted.end(one, failed)
+
+    def explain_next(self, wanted: Wanted) -> None:
+        """Explain one of those that wait for it."""
+        self._take(self.explaining, [wanted])
+        try:
+            found = self._step([wanted], lambda: self._engine.explain(wanted.given, wanted.tell))
+        except Exception as error:  # noqa: BLE001 - its job has a mark to write
+            wanted.end(error=error)
+        else:
+            self._explained.add(wanted.run.job_id)
+            wanted.end(found)
+
+    def has_asked(self, job_id: str) -> bool:
+        """Whether a job came as far as to hand in a step."""
+        return job_id in self._asked
+
+    def has_explained(self, job_id: str) -> bool:
+        """Whether the device is done with a job."""
+        return job_id in self._explained
+
+    def forget(self, job_id: str) -> None:
+        """A job has ended."""
+        self._asked.discard(job_id)
+        self._explained.discard(job_id)
+
+    def fitting(self, waiting: Sequence[Wanted]) -> Sequence[Wanted]:
+        """The first of those that wait, as many as are to be answered together."""
+        if not waiting:
+            return ()
+        costs = [self._engine.cost(wanted.given) for wanted in waiting]
+        return waiting[: self.batching.fitting(costs)]
+
+    def drop(self, error: Exception) -> None:
+        """End all that wait."""
+        with self.changed:
+            for line in (self.answering, self.explaining):
+                for wanted in line:
+                    wanted.end(error=error)
+                line.clear()
+
+    def _take(self, line: list[Wanted], batch: Sequence[Wanted]) -> None:
+        with self.changed:
+            for wanted in batch:
+                line.remove(wanted)
+                wanted.begin()
+
+    def _step(self, batch: Sequence[Wanted], action: Callable[[], Any]) -> Any:
+        began = time.monotonic()
+        with self._board.stepping():
+            try:
+                self._since, self._current = began, batch
+                return action()
+            finally:
+                self._current = ()  # from here on no signal ends it
+                self.busy += time.monotonic() - began
+
+    # --- by a signal, in that same thread ------------------------------------------------------
+
+    def hear_stop(self) -> None:
+        """End the job that the board names, wherever it is. One that has the device to itself ends
+        in the middle of its step; one of several answered together stops at their next token."""
+        job_id = self._board.stopping
+        current = self._current
+        self._board.hear(job_id)
+        error = JobCancelled(f"Job {job_id} was cancelled while it ran.")
+        for wanted in (*current, *tuple(self.answering), *tuple(self.explaining)):
+            if wanted.run.job_id == job_id:
+                wanted.unwanted = wanted.unwanted or error
+                if len(current) == 1 and wanted is current[0]:
+                    self._current = ()
+                    raise error
+
+    def end_if_late(self, limit: float) -> None:
+        """Raise JobTimeLimit in a step that runs for longer than so many seconds."""
+        if self._current and time.monotonic() > self._since + limit + MARGIN:
+            self._current = ()
+            raise JobTimeLimit(TOO_LONG)
