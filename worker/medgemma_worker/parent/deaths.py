@@ -16,6 +16,7 @@ from medgemma_tasks.in_hand import shard_of
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Death, Stage
 from medgemma_worker.board import Board
+from medgemma_worker.parent.hosted import give_back, hosted_by
 from medgemma_worker.wrappers.held import let_go
 
 log = logging.getLogger(__name__)
@@ -40,10 +41,15 @@ class WatchedRequest(Request):
 
     def _note(self, message: str, reason: Any) -> None:
         app: Any = self.app
+        child: Any = self.worker_pid
         held = app.board.in_hand
+        guest = hosted_by(app.board, child)
+        died_over = {*shard_of(self.message.payload).jobs, *(guest.jobs if guest else ())}
         # After a reconnection a second message may be here: of its job this is no death.
-        if held is not None and held.job_id in shard_of(self.message.payload).jobs:
+        if held is not None and held.job_id in died_over:
             note_death(app.board, app.live, self.hostname, message, reason)
+        if guest is not None:
+            give_back(app.board, app.live, guest)
 
 
 def note_death(board: Board, live: LiveState, worker: str, message: str, reason: Any) -> None:
