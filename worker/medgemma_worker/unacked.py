@@ -75,10 +75,13 @@ def acknowledge(redis: Any, tag: str) -> None:
 
 def give_back(redis: Any, tag: str) -> bool:
     """Put a message on its queue again, where it goes next; False where it is no longer in the
-    book: it was acknowledged, or came back by itself."""
+    book, since it was acknowledged or came back by itself, or where it is none of ours."""
     delivered = redis.hget(UNACKED, tag)
     if delivered is None:
         return False
-    message, _, queue = json.loads(delivered)
+    try:
+        message, _, queue = json.loads(delivered)
+    except (TypeError, ValueError):  # whoever can write to Redis can put anything there
+        return False
     keys = (UNACKED, INDEX, queue)
     return bool(redis.eval(_GIVE_BACK, len(keys), *keys, tag, json.dumps(message)))
