@@ -61,7 +61,7 @@ def queue(as_json: Json = False) -> None:
         if len({worker.model for worker in team}) == 1:
             rows = [row[1:] for row in rows]
         print_table(rows, cut=(0, 1, 2)[: len(rows[0]) - 7])
-    for word in (*_dropped(lost), *_missing(queues, team)):
+    for word in (*_bulk_first(team), *_dropped(lost), *_missing(queues, team)):
         print(f"\n{word}")
 
 
@@ -113,6 +113,11 @@ def _missing(queues: Sequence[Waiting], team: Sequence[WorkerHealth]) -> list[st
         return ["No worker is ready: " + (_states(team) if team else "there is none.")]
     waiting = sorted({queue.model for queue in queues} - serving)
     return [f"No worker of {model} is ready: its jobs wait." for model in waiting]
+
+
+def _bulk_first(team: Sequence[WorkerHealth]) -> list[str]:
+    """A sentence for each worker that turns the order of its queues round."""
+    return [f"{worker.name} serves the batch queue first." for worker in team if worker.bulk_first]
 
 
 def _dropped(lost: Mapping[str, int]) -> list[str]:

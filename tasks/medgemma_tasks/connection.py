@@ -42,20 +42,25 @@ class Connected:
             raise unreachable(self.settings, error) from None
 
 
-def connect(settings: Settings) -> Redis:
-    """A connection that gives up soon. Nothing is sent until its first command."""
+def connect(settings: Settings, *, decode: bool = True, timeout: float | None = None) -> Redis:
+    """A connection that gives up soon. Nothing is sent until its first command.
+
+    decode: whether what Redis holds is given as text. timeout: seconds, for connecting and for an
+    answer; None for MEDGEMMA_CONNECT_TIMEOUT.
+    """
     from redis import Redis
     from redis.backoff import NoBackoff
     from redis.exceptions import ConnectionError as RedisConnectionError
     from redis.retry import Retry
 
+    seconds = settings.connect_timeout if timeout is None else timeout
     return Redis.from_url(
         settings.broker_url.get_secret_value(),
-        decode_responses=True,
+        decode_responses=decode,
         **settings.redis_tls,
         encoding_errors="replace",  # whoever writes to Redis may put anything on a queue
-        socket_connect_timeout=settings.connect_timeout,
-        socket_timeout=settings.connect_timeout,
+        socket_connect_timeout=seconds,
+        socket_timeout=seconds,
         # One more try mends a connection that the server dropped; timeouts are not tried again,
         # since redis-py nests this policy (connecting inside commanding) and they would add up.
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),

@@ -77,6 +77,13 @@ def test_what_waits_and_who_works_are_told_in_lines(
     assert rows[4][2:] == ["busy", "5", "min", JOB, "generating", "17", "0", "s"]
     assert rows[5][2:] == ["setup", "failed", "5", "min", "-", "-", "0", "-"]
     assert "ready" not in said.stdout
+    assert "batch queue first" not in said.stdout
+
+
+def test_the_worker_that_serves_the_batch_queue_first_is_named(stack_settings: Settings) -> None:
+    say(stack_settings, WorkerState.BUSY, "gpu-0@here")
+    say(stack_settings, WorkerState.BUSY, "gpu-1@here", bulk_first=True)
+    assert "\ngpu-1@here serves the batch queue first.\n" in run("queue").stdout
 
 
 def test_machines_get_one_object(jobs: list[str], stack_settings: Settings) -> None:

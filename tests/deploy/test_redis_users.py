@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,17 @@ from redis.retry import Retry
 
 from medgemma_cli.embedded.process import HOST, Launch
 from medgemma_cli.embedded.redis import EmbeddedRedis, redis_program
+from medgemma_tasks import workers
 from medgemma_tasks.errors import InternalError, JobCancelled, WorkerLost
-from medgemma_tasks.queue import queue_names
+from medgemma_tasks.in_hand import UNACKED
+from medgemma_tasks.live import LiveState
+from medgemma_tasks.models import WorkerHealth, WorkerState
+from medgemma_tasks.queue import make_app, publish, queue_names
 from medgemma_tasks.settings import Settings, load_settings
+from medgemma_worker.board import Board, Hosted
+from medgemma_worker.guests import Guests
+from medgemma_worker.parent.hosted import give_back
+from medgemma_worker.parent.lanes import Lane
 from tests.parts import JOB
 from tests.service.harness import Service, WorkerProcess
 from tests.stub_engine import ANSWER
@@ -143,6 +152,44 @@ def test_a_worker_and_a_client_do_all_their_work_as_users_of_their_own(
     assert refusals(operator) == []
 
 
+def test_a_worker_may_take_guests_and_turn_its_queues_round(
+    guarded: GuardedRedis, operator: Any, stack_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDGEMMA_BROKER_URL", guarded.as_user("worker"))
+    settings = load_settings()
+    guests, board, live = Guests(settings), Board(), LiveState(settings)
+    operator.lpush(QUEUE, "no message of ours")
+    publish(make_app(settings), settings, "phantom", [JOB])
+    assert guests.take() is None
+    for _ in range(2):
+        guest = guests.take()
+        assert guest is not None
+        give_back(board, live, Hosted(guest.tag, guest.shard.jobs, 1))
+    guest = guests.take()
+    assert guest is not None
+    guest.done()
+    assert not operator.exists(QUEUE, UNACKED)
+    now = datetime.now(UTC)
+    for name in ("one", "other"):
+        health = WorkerHealth(
+            name=name,
+            host="here",
+            model="phantom",
+            device="cpu",
+            pid=1,
+            state=WorkerState.READY,
+            since=now,
+            started_at=now,
+        )
+        with live.connected() as connection:
+            workers.say(connection, health, 60)
+    lane = Lane(board, live, "one")
+    lane.look()
+    lane.look()
+    assert board.bulk_first
+    assert refusals(operator) == []
+
+
 def ping(guarded: GuardedRedis) -> int:
     """The health check of a worker's container."""
     command = [sys.executable, str(ROOT / "deploy" / "ping_worker.py")]
@@ -191,6 +238,7 @@ THE_CLIENT = (
     f"SET medgemma:cancel:other:{JOB} 1",
     f"SET medgemma:lock:other/jobs/{JOB}/result.json 1",
     "SET medgemma:lock:reconcile 1",
+    "SET medgemma:lock:bulk-first:phantom 1",
     "SET medgemma:running:x 1",
     f"SUBSCRIBE medgemma:done:other:{JOB}",
     f"PUBLISH medgemma:done:other:{JOB} 1",

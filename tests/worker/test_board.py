@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+import uuid
 
 import pytest
 
 from medgemma_tasks.models import Stage
-from medgemma_worker.board import PLACES, Board, InHand
+from medgemma_worker.board import MOST_GUESTS, PLACES, Board, Hosted, InHand
 from tests.parts import JOB, OTHER_JOB
 from tests.worker.dying import never_left
 
@@ -102,3 +103,25 @@ def test_of_a_dead_childs_jobs_only_those_are_cleared_that_are_written_down() ->
     never_left(board.holding(other))
     board.clear([HELD])
     assert board.in_hand == [other]
+
+
+def test_the_guest_of_a_child_is_on_it_as_long_as_it_is_there_and_after_a_death() -> None:
+    board = Board()
+    tag, jobs = str(uuid.uuid4()), tuple(f"{number:032x}" for number in range(MOST_GUESTS))
+    assert board.guest is None
+    board.begin_loading(7)
+    with board.hosting(tag, jobs):
+        assert board.guest == Hosted(tag, jobs, 7)
+    assert board.guest is None
+    never_left(board.hosting(tag, jobs[:1]))
+    board.begin_loading(8)
+    assert board.guest == Hosted(tag, jobs[:1], 7)
+    board.clear_guest()
+    assert board.guest is None
+
+
+def test_the_parent_says_which_queue_goes_first() -> None:
+    board = Board()
+    assert not board.bulk_first
+    board.put_bulk_first(True)
+    assert board.bulk_first

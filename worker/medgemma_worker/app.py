@@ -29,6 +29,7 @@ def make_worker_app(settings: Settings) -> Celery:
     from medgemma_worker.parent import shutdown
     from medgemma_worker.parent.health import Health, Voice
     from medgemma_worker.parent.intake import Intake
+    from medgemma_worker.parent.lanes import Lanes, order_by
     from medgemma_worker.parent.lease import Lease
     from medgemma_worker.parent.running import Running
     from medgemma_worker.parent.watch import Watch
@@ -38,7 +39,8 @@ def make_worker_app(settings: Settings) -> Celery:
     app.board, app.live = board, live  # type: ignore[attr-defined]
     app.voice = Voice(settings, board, live)  # type: ignore[attr-defined]
     task.register(app, settings, board)
-    app.steps["consumer"].update((Health, Intake, Lease, Running, Watch))
+    app.steps["consumer"].update((Health, Intake, Lanes, Lease, Running, Watch))
+    app.conf.broker_transport_options["queue_order_strategy"] = order_by(board)
     shutdown.install(app, board)
 
     def start(**_: Any) -> None:

@@ -47,6 +47,21 @@ class _Place(ctypes.Structure):
     )
 
 
+MOST_GUESTS = 16
+"""Jobs of a message that a child takes in the middle of a shard."""
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """A message that a child took by itself, in the middle of a shard."""
+
+    tag: str
+    """kombu's delivery tag."""
+    jobs: tuple[str, ...]
+    pid: int
+    """Of that child."""
+
+
 class _Page(ctypes.Structure):
     _fields_ = (
         # --- by the child
@@ -68,6 +83,11 @@ class _Page(ctypes.Structure):
         ("draining", ctypes.c_bool),
         ("memory", ctypes.c_uint64),
         ("polled", ctypes.c_double),
+        ("bulk_first", ctypes.c_bool),
+        # --- by the child, of a guest
+        ("guest", ctypes.c_char * 37),
+        ("guest_pid", ctypes.c_int64),
+        ("guest_jobs", ctypes.c_char * (33 * MOST_GUESTS)),
     )
 
 
@@ -270,6 +290,43 @@ class Board:
     def memory(self) -> int:
         """The most memory that the child was seen with, in bytes."""
         return int(self._page.memory)
+
+    # --- a guest of the child's, and which queue goes first --------------------------------------
+
+    @contextmanager
+    def hosting(self, tag: str, jobs: Sequence[str]) -> Iterator[None]:
+        """Around a message that the child took by itself. The parent renews its lease."""
+        page = self._page
+        page.guest = b""  # so that nobody reads half of one and half of another
+        page.guest_jobs, page.guest_pid = " ".join(jobs).encode(), page.pid
+        page.guest = tag.encode()
+        try:
+            yield
+        finally:
+            page.guest = b""
+
+    def clear_guest(self) -> None:
+        """By the parent: the child's guest was given back."""
+        self._page.guest = b""
+
+    @property
+    def guest(self) -> Hosted | None:
+        """The message that a child took by itself, or died over."""
+        page = self._page
+        while True:
+            tag, jobs, pid = bytes(page.guest), bytes(page.guest_jobs), int(page.guest_pid)
+            if tag == bytes(page.guest):
+                break
+        return Hosted(tag.decode(), tuple(jobs.decode().split()), pid) if tag else None
+
+    def put_bulk_first(self, first: bool) -> None:
+        """By the parent: whether this worker serves the batch queue first, and takes no guests."""
+        self._page.bulk_first = first
+
+    @property
+    def bulk_first(self) -> bool:
+        """Whether this worker serves the batch queue first. Its child takes no guests then."""
+        return bool(self._page.bulk_first)
 
 
 def _read(place: _Place) -> InHand | None:

@@ -102,6 +102,8 @@ class WorkerHealth(Strict):
     poll_seconds: float | None = None
     """Since the queue last answered it; None before that. One that is busy does not ask."""
     started_at: datetime
+    bulk_first: bool = False
+    """Whether it serves the batch queue first, as one of several of its model does."""
 
 
 class Status(Strict):

@@ -80,7 +80,10 @@ def test_the_death_of_a_process_is_not_told_of_the_job_that_the_next_one_runs(
     app = SimpleNamespace(board=board, live=live)
     shard = {"schema": 1, "tenant": "local", "jobs": [OTHER_JOB]}
     late: Any = SimpleNamespace(
-        app=app, hostname="gpu0@host", message=SimpleNamespace(payload=[[shard], {}, {}])
+        app=app,
+        hostname="gpu0@host",
+        worker_pid=1,
+        message=SimpleNamespace(payload=[[shard], {}, {}]),
     )
     WatchedRequest._note(late, KILLED, "died")
     assert not live.deaths(JOB)

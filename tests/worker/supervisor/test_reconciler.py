@@ -14,6 +14,7 @@ from medgemma_tasks.errors import StoreUnreachable
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.reconcile import Reconciler, Swept
 from medgemma_tasks.settings import Settings
+from medgemma_worker.board import Board
 from medgemma_worker.parent import running
 from medgemma_worker.supervisor.reconciler import LOCK, Turn
 from tests.parts import JOB, OTHER_JOB
@@ -107,7 +108,7 @@ def test_a_worker_tells_of_all_jobs_that_it_holds(
     running.say(
         SimpleNamespace(
             hostname="worker",
-            app=SimpleNamespace(conf=conf, live=live),
+            app=SimpleNamespace(conf=conf, live=live, board=Board()),
             task_consumer=SimpleNamespace(channel=channel),
         )
     )

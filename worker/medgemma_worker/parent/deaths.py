@@ -17,6 +17,7 @@ from medgemma_tasks.in_hand import shard_of
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Death, Stage
 from medgemma_worker.board import Board, InHand
+from medgemma_worker.parent.hosted import give_back, hosted_by
 from medgemma_worker.wrappers.held import let_go
 
 log = logging.getLogger(__name__)
@@ -41,10 +42,14 @@ class WatchedRequest(Request):
 
     def _note(self, message: str, reason: Any) -> None:
         app: Any = self.app
-        shard = shard_of(self.message.payload).jobs
+        child: Any = self.worker_pid
+        guest = hosted_by(app.board, child)
+        died_over = {*shard_of(self.message.payload).jobs, *(guest.jobs if guest else ())}
         # After a reconnection a second message may be here: of its jobs this is no death.
-        jobs = [held for held in app.board.in_hand if held.job_id in shard]
+        jobs = [held for held in app.board.in_hand if held.job_id in died_over]
         note_deaths(app.board, app.live, jobs, self.hostname, message, reason)
+        if guest is not None:
+            give_back(app.board, app.live, guest)
 
 
 def note_deaths(

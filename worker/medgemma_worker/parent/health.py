@@ -165,6 +165,7 @@ class Voice:
             beat_seconds=round(now - board.beaten, 1) if board.beaten else None,
             poll_seconds=round(now - board.polled, 1) if board.polled else None,
             started_at=self._started_at,
+            bulk_first=board.bulk_first,
         )
         try:
             with self._live.connected() as redis:

@@ -17,6 +17,7 @@ from typing import Any
 from celery.worker import state
 from redis.exceptions import RedisError
 
+from medgemma_worker.parent.hosted import hosted_by
 from medgemma_worker.parent.repeated import Repeated
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,9 @@ def renew(consumer: Any) -> None:
     # After a reconnection a running job's message belongs to a channel that is gone.
     running = {request.message.delivery_tag for request in list(state.reserved_requests)}
     tags = running | set(unacknowledged(channel))
+    board = consumer.app.board
+    if (guest := hosted_by(board, board.pid)) is not None:
+        tags.add(guest.tag)
     if not tags:
         return
     now = time.time()

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from medgemma_tasks.in_hand import interval, shard_of, tell
 from medgemma_tasks.layout import model_slug
+from medgemma_worker.parent.hosted import hosted_by
 from medgemma_worker.parent.lease import channel_of, unacknowledged
 from medgemma_worker.parent.repeated import Repeated
 
@@ -38,6 +39,9 @@ def say(consumer: Any) -> None:
     messages = [request.message for request in list(state.reserved_requests)]
     messages += unacknowledged(channel).values()
     jobs = {job for message in messages for job in _jobs(message)}
+    board = consumer.app.board
+    if (guest := hosted_by(board, board.pid)) is not None:
+        jobs.update(guest.jobs)
     if not jobs:
         return
     # Workers of two models may share a host, a device and so a name.

@@ -16,6 +16,7 @@ from medgemma_tasks.errors import BrokerUnreachable
 from medgemma_tasks.live import LiveState
 from medgemma_worker.board import Board
 from medgemma_worker.exits import LOAD_FAILED
+from medgemma_worker.parent import hosted
 from medgemma_worker.parent.lease import LONGEST_INTERVAL, renew
 from medgemma_worker.parent.running import say
 from medgemma_worker.wrappers.attempt import give_back
@@ -80,6 +81,13 @@ def _give_back(board: Board, live: LiveState) -> None:
         give_back(live.of_tenant(held.tenant), held.job_id, held.token)
         let_go(board, live, held)
     board.clear(jobs)
+    _give_back_guest(board, live)
+
+
+def _give_back_guest(board: Board, live: LiveState) -> None:
+    guest = hosted.hosted_by(board, board.pid)
+    if guest is not None:
+        hosted.give_back(board, live, guest)
 
 
 def _keep(board: Board, live: LiveState) -> None:
