@@ -56,6 +56,15 @@ class Explained:
     files: dict[str, File] = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a question takes: tokens of its prompt, images among them, and at most of its answer (0
+    new ones where the answer is given)."""
+
+    prompt_tokens: int
+    new_tokens: int
+
+
 class Engine(Protocol):
     """One loaded model."""
 

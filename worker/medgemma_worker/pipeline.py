@@ -6,19 +6,24 @@ import importlib.metadata
 import platform
 import resource
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 import transformers
 from PIL import Image
 
-from medgemma_tasks.errors import OutOfMemory
-from medgemma_tasks.models import ExplanationRequest, ModelRecord, ServedModel
+from medgemma_tasks.errors import MedGemmaError, OutOfMemory
+from medgemma_tasks.explanation import ExplanationResult
+from medgemma_tasks.models import ExplanationRequest, ModelRecord, ServedModel, Stage
 from medgemma_tasks.settings import Settings
-from medgemma_worker.engine import Explained, Report
+from medgemma_worker import conversation
+from medgemma_worker.engine import Cost, Explained, Report
 from medgemma_worker.explainer import MedGemmaExplainer
-from medgemma_worker.explaining import METHOD_VERSION
+from medgemma_worker.explaining import METHOD_VERSION, Answered
+from medgemma_worker.generation import TellBatch
 from medgemma_worker.loading import load_medgemma, revision_of
 from medgemma_worker.question import Question
 from medgemma_worker.relevancy.methods import DEFAULT
@@ -29,6 +34,32 @@ if TYPE_CHECKING:
 
 MAX_NEW_TOKENS = 4096
 _PACKAGES = ("medgemma-explainer", "torch", "transformers", "accelerate", "numpy", "pillow")
+
+
+@dataclass(frozen=True, repr=False)
+class Prepared:
+    """A request with its images, as they came and as tensors."""
+
+    request: ExplanationRequest
+    images: tuple[Image.Image, ...]
+    asked: conversation.Prepared
+
+
+@dataclass(frozen=True, repr=False)
+class Replied:
+    """A request with its answer."""
+
+    asked: Prepared
+    answered: Answered
+
+
+@dataclass(frozen=True, repr=False)
+class Found:
+    """A request with its maps, nothing of it on the device any more."""
+
+    asked: Prepared
+    results: tuple[ExplanationResult, ...]
+    peak_memory_bytes: int
 
 
 class ModelEngine:
@@ -81,10 +112,8 @@ class ModelEngine:
     def served(self) -> ServedModel:
         return self._served
 
-    def explain(
-        self, request: ExplanationRequest, images: Sequence[Image.Image], report: Report
-    ) -> Explained:
-        """See ``Engine.explain``. Raises OutOfMemory besides the request's own errors."""
+    def prepare(self, request: ExplanationRequest, images: Sequence[Image.Image]) -> Prepared:
+        """Pictures and texts to tensors, on the CPU. For any thread, several at once."""
         question = Question(
             images=tuple(image.convert("RGB") for image in images),
             messages=request.messages,
@@ -92,17 +121,35 @@ class ModelEngine:
             options=request.options,
             given_answer=request.given_answer,
         )
-        try:
-            results = self._explainer.run(question, report)
-        except torch.cuda.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            raise OutOfMemory(
-                "The device ran out of memory; send fewer images or a shorter prompt, or use a "
-                "larger device."
-            ) from None
+        return Prepared(request, tuple(images), self._explainer.prepare(question))
+
+    def cost(self, asked: Prepared) -> Cost:
+        """How long the sequence is, and may become."""
+        new = 0 if asked.asked.given is not None else asked.asked.limit
+        return Cost(prompt_tokens=asked.asked.prompt.length, new_tokens=new)
+
+    def answer(self, asked: Sequence[Prepared], tell: TellBatch) -> list[Replied | MedGemmaError]:
+        """All answered together, on the device's thread: each with what it would get alone, or its
+        own error. Raises OutOfMemory for the batch as a whole."""
+        with self._within_memory():
+            found = self._explainer.answer([one.asked for one in asked], tell)
+        return [
+            answer if isinstance(answer, MedGemmaError) else Replied(one, answer)
+            for one, answer in zip(asked, found, strict=True)
+        ]
+
+    def explain_answer(self, replied: Replied, tell: Callable[[float], None]) -> Found:
+        """One answer's maps, on the device's thread. Raises OutOfMemory besides its own errors."""
+        with self._within_memory():
+            results = self._explainer.explain_answer(replied.answered, tell)
+        return Found(replied.asked, tuple(results), _peak_memory(self._device))
+
+    def finish(self, found: Found) -> Explained:
+        """Pictures, arrays and record. For any thread, several at once."""
         began = time.perf_counter()
+        request, results = found.asked.request, found.results
         first, described = results[0], describe(results, request.images)
-        files = render(results, described, images)
+        files = render(results, described, found.asked.images)
         return Explained(
             answer=first.generated_text,
             answer_given=request.given_answer is not None,
@@ -113,8 +160,55 @@ class ModelEngine:
             consistency=first.consistency,
             model=self._record.model_copy(update={"method": request.options.method}),
             seconds={**first.metadata["seconds"], "rendering": time.perf_counter() - began},
-            peak_memory_bytes=_peak_memory(self._device),
+            peak_memory_bytes=found.peak_memory_bytes,
             files=files,
+        )
+
+    @overload
+    def explain(self, asked: Replied, rest: Callable[[float], None]) -> Found: ...
+
+    @overload
+    def explain(
+        self, asked: ExplanationRequest, rest: Sequence[Image.Image], report: Report
+    ) -> Explained: ...
+
+    def explain(self, asked: Any, rest: Any, report: Report | None = None) -> Found | Explained:
+        """``explain_answer``; or, for callers that know no parts, a request from end to end."""
+        if report is None:
+            return self.explain_answer(asked, rest)
+        told = report
+
+        def generating(progress: Sequence[float]) -> Collection[int]:
+            told(Stage.GENERATING, progress[0])
+            return ()
+
+        prepared = self.prepare(asked, rest)
+        told(Stage.GENERATING, 0.0)
+        (replied,) = self.answer([prepared], generating)
+        if isinstance(replied, MedGemmaError):
+            raise replied
+        told(Stage.EXPLAINING, 0.0)
+        return self.finish(
+            self.explain_answer(replied, lambda progress: told(Stage.EXPLAINING, progress))
+        )
+
+    @contextmanager
+    def _within_memory(self) -> Iterator[None]:
+        """Raises OutOfMemory where the device has none left, once it has given back what it can."""
+        try:
+            yield
+            return
+        except (torch.cuda.OutOfMemoryError, MemoryError):
+            pass
+        except RuntimeError as error:  # what torch raises on a CPU
+            if "can't allocate memory" not in str(error):
+                raise
+        # Not in the handler: there the error's frames still hold what filled the memory.
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise OutOfMemory(
+            "The device ran out of memory; send fewer images or a shorter prompt, or use a larger "
+            "device."
         )
 
 

@@ -1,0 +1,178 @@
+"""Several prompts decoded together, on random models in the true class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cache
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import Gemma3ForConditionalGeneration, GenerationConfig
+
+from medgemma_worker.generation import Embedded, generate, generate_many
+from medgemma_worker.relevancy.attention import install
+from medgemma_worker.relevancy.explain import embed
+from tests.worker.tiny import Tiny, tiny_case, tiny_model
+
+LIMITS = [5, 40, 60, 12, 1, 33, 20, 21]
+WINDOWS = [4096, 24]
+"""Above all lengths, and below them, so that windows are full and go round."""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@cache
+def model_of(window: int) -> Gemma3ForConditionalGeneration:
+    model = tiny_model(seeing=True, window=window)
+    install(model)
+    return model
+
+
+def cases_of(model: Gemma3ForConditionalGeneration) -> list[Tiny]:
+    """Eight prompts of 13 to 97 tokens with 0 to 3 images, two of them of one length."""
+    cases = [tiny_case(model, images=i % 4, seed=i, answer=3 * i) for i in range(7)]
+    return [*cases, tiny_case(model, images=2, seed=90, answer=6)]
+
+
+def embedded(case: Tiny) -> Embedded:
+    return Embedded(embed(case.model, case.ids, case.kinds, case.pixels), case.kinds)
+
+
+def quiet(progress: Sequence[float]) -> Collection[int]:
+    return ()
+
+
+def alone(case: Tiny, limit: int) -> list[int]:
+    return generate(case.model, embedded(case), max_new_tokens=limit, tell=lambda _: None)
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_batch_says_what_each_prompt_is_answered_alone(window: int) -> None:
+    model = model_of(window)
+    cases = cases_of(model)
+    together = generate_many(model, [embedded(case) for case in cases], LIMITS, tell=quiet)
+    assert together == [alone(case, limit) for case, limit in zip(cases, LIMITS, strict=True)]
+    assert [len(said) for said in together] == LIMITS
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_and_that_is_what_transformers_generates(window: int) -> None:
+    model = model_of(window)
+    for case, limit in zip(cases_of(model), LIMITS, strict=True):
+        config = GenerationConfig(
+            do_sample=False, max_new_tokens=limit, eos_token_id=1, pad_token_id=0, bos_token_id=2
+        )
+        said = model.generate(
+            input_ids=case.ids,
+            attention_mask=torch.ones_like(case.ids),
+            token_type_ids=case.kinds,
+            pixel_values=case.pixels,
+            generation_config=config,
+        )
+        assert alone(case, limit) == said[0, case.ids.shape[1] :].tolist()
+
+
+@given(
+    shapes=st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, 40), st.integers(1, 12)), min_size=1, max_size=5
+    ),
+    window=st.sampled_from(WINDOWS),
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_whatever_the_lengths(shapes: list[tuple[int, int, int]], window: int) -> None:
+    model = model_of(window)
+    cases = [
+        tiny_case(model, images=images, seed=seed, answer=words)
+        for seed, (images, words, _) in enumerate(shapes)
+    ]
+    limits = [limit for _, _, limit in shapes]
+    together = generate_many(model, [embedded(case) for case in cases], limits, tell=quiet)
+    assert together == [alone(case, limit) for case, limit in zip(cases, limits, strict=True)]
+
+
+def ending_with(model: Gemma3ForConditionalGeneration, end: int) -> Callable[[], None]:
+    before = model.generation_config.eos_token_id
+    model.generation_config.eos_token_id = end
+    return lambda: setattr(model.generation_config, "eos_token_id", before)
+
+
+def test_each_row_ends_at_its_own_end_marker() -> None:
+    model = model_of(WINDOWS[0])
+    cases = cases_of(model)
+    whole = [alone(case, 40) for case in cases]
+    end = whole[2][7]
+    undo = ending_with(model, end)
+    try:
+        together = generate_many(model, [embedded(c) for c in cases], [40] * 8, tell=quiet)
+    finally:
+        undo()
+    for said, unended in zip(together, whole, strict=True):
+        cut = unended.index(end) + 1 if end in unended else 40
+        assert said == unended[:cut]
+    assert len({len(said) for said in together}) > 1
+
+
+def test_a_row_that_ends_at_once_is_its_end_marker_alone() -> None:
+    model = model_of(WINDOWS[0])
+    cases = cases_of(model)[:3]
+    first = alone(cases[1], 1)
+    undo = ending_with(model, first[0])
+    try:
+        together = generate_many(model, [embedded(c) for c in cases], [4] * 3, tell=quiet)
+    finally:
+        undo()
+    assert together[1] == first
+
+
+def test_a_dropped_row_stops_and_the_others_are_unchanged() -> None:
+    model = model_of(WINDOWS[1])
+    cases, steps = cases_of(model), 0
+    whole = [alone(case, 20) for case in cases]
+
+    def tell(progress: Sequence[float]) -> Collection[int]:
+        nonlocal steps
+        steps += progress[0] > 0
+        return {2, 5} if progress[0] >= 0.5 else ()
+
+    together = generate_many(model, [embedded(case) for case in cases], [20] * 8, tell=tell)
+    assert [len(said) for said in together] == [20, 20, 10, 20, 20, 10, 20, 20]
+    assert [said == w[: len(said)] for said, w in zip(together, whole, strict=True)] == [True] * 8
+    assert steps == 20
+
+
+def test_a_batch_that_nobody_wants_any_more_ends() -> None:
+    model = model_of(WINDOWS[0])
+    told: list[float] = []
+
+    def tell(progress: Sequence[float]) -> Collection[int]:
+        told.append(progress[0])
+        return {0, 1} if progress[0] >= 0.1 else ()
+
+    rows = [embedded(case) for case in cases_of(model)[:2]]
+    together = generate_many(model, rows, [50, 50], tell=tell)
+    assert [len(said) for said in together] == [5, 5]
+    assert told[-1] == 0.1
+
+
+def test_progress_is_each_row_s_own_and_an_error_in_telling_ends_the_batch() -> None:
+    model = model_of(WINDOWS[0])
+    seen: list[list[float]] = []
+
+    def tell(progress: Sequence[float]) -> Collection[int]:
+        seen.append(list(progress))
+        if progress[1] >= 0.5:
+            raise InterruptedError
+        return ()
+
+    rows = [embedded(case) for case in cases_of(model)[:2]]
+    with pytest.raises(InterruptedError):
+        generate_many(model, rows, [2, 10], tell=tell)
+    assert [row for row in seen if row[1]] == [[0.5, 0.1], [1, 0.2], [1, 0.3], [1, 0.4], [1, 0.5]]
