@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from transformers import Gemma3ForConditionalGeneration, GenerationConfig
 
 from medgemma_worker.generation import Embedded, generate, generate_many
+from medgemma_worker.recording import Recorded, places_recorded, rows_recorded
 from medgemma_worker.relevancy.attention import install
 from medgemma_worker.relevancy.explain import embed
 from tests.worker.tiny import Tiny, tiny_case, tiny_model
@@ -86,7 +87,7 @@ def test_and_that_is_what_transformers_generates(window: int) -> None:
     ),
     window=st.sampled_from(WINDOWS),
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_the_lengths(shapes: list[tuple[int, int, int]], window: int) -> None:
     model = model_of(window)
     cases = [
@@ -176,3 +177,67 @@ def test_progress_is_each_row_s_own_and_an_error_in_telling_ends_the_batch() -> 
     with pytest.raises(InterruptedError):
         generate_many(model, rows, [2, 10], tell=tell)
     assert [row for row in seen if row[1]] == [[0.5, 0.1], [1, 0.2], [1, 0.3], [1, 0.4], [1, 0.5]]
+
+
+def as_it_is(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """Fixed shapes, and no recording."""
+    step()  # as a recording does, before there is a prompt
+    return step
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_steps_over_fixed_shapes_say_the_same_batch_after_batch(window: int) -> None:
+    model = model_of(window)
+    decoder = Recorded(model, as_it_is)
+    cases = cases_of(model)
+    rows = [embedded(case) for case in cases]
+    for some in (slice(0, 8), slice(3, 8), slice(0, 8), slice(1, 2)):
+        plain = generate_many(model, rows[some], LIMITS[some], tell=quiet)
+        assert plain == generate_many(model, rows[some], LIMITS[some], tell=quiet, decoder=decoder)
+    assert len(decoder._recorded) == 2  # 8 rows, in which 5 find room too, and 1
+
+
+def test_a_recording_that_fails_is_said_once_and_plain_steps_go_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
+        raise RuntimeError("operation not permitted in /some/file")
+
+    model = model_of(WINDOWS[0])
+    decoder = Recorded(model, fail)
+    decoder.warm()
+    case = cases_of(model)[1]
+    for _ in range(2):
+        (said,) = generate_many(model, [embedded(case)], [9], tell=quiet, decoder=decoder)
+        assert said == alone(case, 9)
+    (record,) = caplog.records
+    assert "cannot be recorded (RuntimeError" in record.getMessage()
+    assert "/some/file" not in caplog.text
+
+
+def test_without_memory_for_a_recording_none_is_made_this_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = model_of(WINDOWS[0])
+    decoder = Recorded(model, as_it_is)
+    monkeypatch.setattr("medgemma_worker.recording.free_bytes", lambda device: 1000)
+    assert not decoder.room(2, 50).whole
+    monkeypatch.undo()
+    kept = decoder.room(2, 50)
+    assert kept.whole
+    assert decoder.room(2, 60) is kept
+    decoder.release()
+    assert decoder.room(2, 60) is not kept
+    assert not caplog.records
+
+
+def test_few_recordings_are_kept_the_last_used_ones() -> None:
+    decoder = Recorded(model_of(WINDOWS[0]), as_it_is)
+    first = decoder.room(1, 10)
+    second = decoder.room(2, 10)
+    for rows in (4, 8, 1, 16):
+        decoder.room(rows, 10)
+    assert decoder.room(1, 10) is first
+    assert decoder.room(2, 10) is not second
+    assert [rows_recorded(n) for n in (1, 2, 3, 5, 8)] == [1, 2, 4, 8, 8]
+    assert [places_recorded(n) for n in (1, 256, 257, 2048, 2049)] == [256, 256, 512, 2048, 4096]

@@ -32,8 +32,8 @@ class KeyValues:
         """whole: let each step look over all places (those not yet written are masked), so that its
         shapes never change."""
         config: Any = model.config.text_config
-        self.rows, self.places = rows, places
-        self._whole = whole
+        self.rows = rows
+        self.whole = whole
         self._kinds: list[str] = list(config.layer_types)
         self._sizes = {FULL: places, SLIDING: min(int(config.sliding_window), places)}
         heads, width = int(config.num_key_value_heads), int(config.head_dim)
@@ -55,9 +55,19 @@ class KeyValues:
         self._slots: dict[str, Tensor] = {}
         self._written = 0
 
+    @staticmethod
+    def bytes(model: Gemma3ForConditionalGeneration, rows: int, places: int) -> int:
+        """Bytes of the keys and values of so many rows and places."""
+        config: Any = model.config.text_config
+        sizes = {FULL: places, SLIDING: min(int(config.sliding_window), places)}
+        each = 2 * int(config.num_key_value_heads) * int(config.head_dim) * model.dtype.itemsize
+        places_of_layers: int = sum(sizes[kind] for kind in config.layer_types)
+        return rows * each * places_of_layers
+
     def begin(self, lengths: Sequence[int]) -> None:
-        """Forget everything; prompts of these lengths will be read, one for each row."""
+        """Forget everything; prompts of these lengths will be read, into the first rows."""
         end = max(lengths)
+        self.tokens.zero_()
         for kept in self._kept:
             kept.zero_()
         for kind, size in self._sizes.items():
@@ -118,7 +128,7 @@ class KeyValues:
 
     def _used(self, of_places: Tensor, kind: str, axis: int = 3) -> Tensor:
         """The places written so far, unless all are wanted."""
-        if self._whole:
+        if self.whole:
             return of_places
         return of_places.narrow(axis, 0, min(self._written, self._sizes[kind]))
 

@@ -30,6 +30,7 @@ from medgemma_worker.generation import TellBatch
 from medgemma_worker.layers import LayerMaps, layer_maps
 from medgemma_worker.pictures_in import Picture
 from medgemma_worker.question import Asked, Question, ask
+from medgemma_worker.recording import decoder_for
 from medgemma_worker.relevancy.attention import install
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class MedGemmaExplainer:
         install(model)
         self.model = model
         self.processor = processor
+        self._decoder = decoder_for(model)
         self._lock = threading.Lock()
 
     # The API of the library this grew from.
@@ -221,7 +223,7 @@ class MedGemmaExplainer:
     def answer(self, asked: Sequence[Prepared], tell: TellBatch) -> list[Answered | MedGemmaError]:
         """Questions answered together; see ``answering.answer_many``."""
         with self._lock:
-            return answer_many(self.model, self.processor, asked, tell)
+            return answer_many(self.model, self.processor, asked, tell, self._decoder)
 
     def explain_answer(
         self, answered: Answered, tell: Callable[[float], None] = lambda _: None
@@ -229,6 +231,16 @@ class MedGemmaExplainer:
         """A result for each target; see ``explaining.explain_answered``."""
         with self._lock:
             return explain_answered(self.model, self.processor, [answered], tell)[0]
+
+    def warm(self) -> None:
+        """Make ready what takes time, before the first question."""
+        with self._lock:
+            self._decoder.warm()
+
+    def release(self) -> None:
+        """Give back the memory that is held between questions."""
+        with self._lock:
+            self._decoder.release()
 
     def _answered(self, asked: Sequence[Prepared], report: Report) -> list[Answered]:
         """All of them, or the first one's error. The progress is that of the slowest."""
@@ -239,7 +251,7 @@ class MedGemmaExplainer:
             return ()
 
         found: list[Answered] = []
-        for one in answer_many(self.model, self.processor, asked, tell):
+        for one in answer_many(self.model, self.processor, asked, tell, self._decoder):
             if isinstance(one, MedGemmaError):
                 raise one
             found.append(one)

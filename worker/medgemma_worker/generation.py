@@ -42,11 +42,19 @@ class Embedded:
 
 
 class Decoder(Protocol):
-    """What makes room for rows and takes their steps."""
+    """What makes room for rows and takes their steps; one batch at a time."""
 
-    def room(self, rows: int, places: int) -> KeyValues: ...
+    def room(self, rows: int, places: int) -> KeyValues:
+        """Room for at least so many rows and places."""
 
-    def step(self, kept: KeyValues) -> None: ...
+    def step(self, kept: KeyValues) -> None:
+        """``KeyValues.step``, in whatever way."""
+
+    def warm(self) -> None:
+        """Make ready what takes time, before the first question."""
+
+    def release(self) -> None:
+        """Give back the memory that is held between batches."""
 
 
 class Plain:
@@ -60,6 +68,12 @@ class Plain:
 
     def step(self, kept: KeyValues) -> None:
         kept.step(self._model)
+
+    def warm(self) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
 
 
 def end_tokens(model: Gemma3ForConditionalGeneration) -> frozenset[int]:
@@ -111,7 +125,7 @@ def generate_many(
             _read(model, kept, prompts, group[i : i + together])
     rows = list(range(len(prompts)))
     while batch.took(rows, kept.tokens[: len(rows), 0].tolist()):
-        rows = _narrowed(kept, rows, batch.going) if isinstance(decoder, Plain) else rows
+        rows = rows if kept.whole else _narrowed(kept, rows, batch.going)
         decoder.step(kept)
     return batch.said
 

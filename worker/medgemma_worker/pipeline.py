@@ -106,7 +106,9 @@ class ModelEngine:
         model, processor, _ = load_medgemma(
             source, device=settings.device, dtype=settings.dtype, revision=settings.revision
         )
-        return cls(model, processor, name=settings.model, revision=revision_of(source, model))
+        engine = cls(model, processor, name=settings.model, revision=revision_of(source, model))
+        engine._explainer.warm()
+        return engine
 
     @property
     def served(self) -> ServedModel:
@@ -204,6 +206,7 @@ class ModelEngine:
             if "can't allocate memory" not in str(error):
                 raise
         # Not in the handler: there the error's frames still hold what filled the memory.
+        self._explainer.release()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         raise OutOfMemory(
