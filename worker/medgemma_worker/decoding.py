@@ -61,8 +61,7 @@ class KeyValues:
         config: Any = model.config.text_config
         sizes = {FULL: places, SLIDING: min(int(config.sliding_window), places)}
         each = 2 * int(config.num_key_value_heads) * int(config.head_dim) * model.dtype.itemsize
-        places_of_layers: int = sum(sizes[kind] for kind in config.layer_types)
-        return rows * each * places_of_layers
+        return int(rows * each * sum(sizes[kind] for kind in config.layer_types))
 
     def begin(self, lengths: Sequence[int]) -> None:
         """Forget everything; prompts of these lengths will be read, into the first rows."""
