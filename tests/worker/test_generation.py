@@ -14,7 +14,7 @@ from transformers import Gemma3ForConditionalGeneration, GenerationConfig
 from medgemma_worker.generation import Embedded, generate, generate_many
 from medgemma_worker.recording import Recorded, places_recorded, rows_recorded
 from medgemma_worker.relevancy.attention import install
-from medgemma_worker.relevancy.explain import embed
+from medgemma_worker.relevancy.explain import Passage, embed, explain
 from tests.worker.tiny import Tiny, tiny_case, tiny_model
 
 LIMITS = [5, 40, 60, 12, 1, 33, 20, 21]
@@ -241,3 +241,27 @@ def test_few_recordings_are_kept_the_last_used_ones() -> None:
     assert decoder.room(2, 10) is not second
     assert [rows_recorded(n) for n in (1, 2, 3, 5, 8)] == [1, 2, 4, 8, 8]
     assert [places_recorded(n) for n in (1, 256, 257, 2048, 2049)] == [256, 256, 512, 2048, 4096]
+
+
+def passage_of(case: Tiny, said: Sequence[int]) -> Passage:
+    new = torch.tensor([said])
+    kinds = torch.nn.functional.pad(case.kinds, (0, len(said)))
+    ids = torch.cat([case.ids, new], dim=1)
+    return Passage(embed(case.model, ids, kinds, case.pixels), kinds, ids[0])
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_what_a_batch_has_said_is_explained_together_as_alone(window: int) -> None:
+    model = model_of(window)
+    cases = cases_of(model)
+    said = generate_many(model, [embedded(case) for case in cases], LIMITS, tell=quiet)
+    passages = [passage_of(case, ids) for case, ids in zip(cases, said, strict=True)]
+    targets = [[(passage.token_ids.numel() - 1,)] for passage in passages]
+    for passage, target, (among,) in zip(
+        passages, targets, explain(model, passages, targets), strict=True
+    ):
+        ((alone,),) = explain(model, [passage], [target])
+        assert among.gained.shape == alone.gained.shape == (target[0][0],)  # and no padding
+        assert torch.isfinite(among.gained).all()
+        gap = (among.gained - alone.gained).abs().max()
+        assert gap <= 1e-5 * alone.gained.abs().max()

@@ -67,7 +67,7 @@ class KeyValues:
         """Forget everything; prompts of these lengths will be read, into the first rows."""
         end = max(lengths)
         self.tokens.zero_()
-        for kept in self._kept:
+        for kept in self._kept if self._written else ():
             kept.zero_()
         for kind, size in self._sizes.items():
             self._seen[kind].zero_()
