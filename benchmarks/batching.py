@@ -112,7 +112,7 @@ def table(what: str, way: Callable[[int], object], rounds: int) -> float:
     return ratio(seconds["batches of 1"], seconds["batches of 8"])
 
 
-def generating(phantom: Together, asked: Sequence[Prepared], rounds: int) -> bool:
+def generating(phantom: Together, asked: Sequence[Prepared], rounds: int, long: int) -> bool:
     model = phantom.explainer.model
     starts = [embedded(model, one) for one in asked]
 
@@ -129,7 +129,7 @@ def generating(phantom: Together, asked: Sequence[Prepared], rounds: int) -> boo
     table("answering: the same with the vision tower", answered, rounds)
     ends = model.generation_config.eos_token_id
     model.generation_config.eos_token_id = []
-    table("generation of 100 tokens each", functools.partial(said, 100), max(1, rounds // 3))
+    table(f"generation of {long} tokens each", functools.partial(said, long), max(1, rounds // 3))
     model.generation_config.eos_token_id = ends
     return verdict(f"a batch of 8 is {own:.2f} times faster ({WANTED} asked)", own >= WANTED)
 
@@ -150,11 +150,12 @@ def explaining(phantom: Together, asked: Sequence[Prepared], rounds: int) -> Non
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--long", type=int, default=100, help="tokens of the long answers")
     options = parser.parse_args()
     phantom = Together()
     exact = exactness(phantom)
     asked = [phantom.ready(950_000 + i, PROMPTS[0]) for i in range(8)]
-    fast = generating(phantom, asked, options.rounds)
+    fast = generating(phantom, asked, options.rounds, options.long)
     explaining(phantom, asked, options.rounds)
     return 0 if fast and exact else 1
 
