@@ -13,7 +13,7 @@ import sys
 import torch
 
 from medgemma_tasks.models import ImagePart, Message, TextPart
-from medgemma_worker.generation import end_tokens, generate
+from medgemma_worker.generation import Embedded, end_tokens, generate
 from medgemma_worker.loading import load_medgemma
 from medgemma_worker.phantom.images import make_phantom
 from medgemma_worker.prompt import build_prompt
@@ -35,7 +35,11 @@ def main() -> int:
             parts = [ImagePart(image=i) for i in range(images)] + [TextPart(text="Any finding?")]
             messages = [Message(role="user", content=tuple(parts))]
             prompt = build_prompt(model, processor, messages, pictures, room=40)
-            generated = generate(model, prompt, max_new_tokens=40, tell=lambda _: None)
+            read = Embedded(
+                embed(model, prompt.input_ids, prompt.token_type_ids, prompt.pixel_values),
+                prompt.token_type_ids,
+            )
+            generated = generate(model, read, max_new_tokens=40, tell=lambda _: None)
             while generated[-1] in end_tokens(model):
                 generated.pop()
             new = torch.tensor([generated])

@@ -92,3 +92,24 @@ def test_the_soak_tells_the_growth_of_parent_and_child() -> None:
     told = [line for line in done.stdout.splitlines() if "after the first 3 jobs" in line]
     assert [line.split(":")[0] for line in told] == ["parent", "child"], done.stderr
     assert done.returncode == int("MISSED" in done.stdout)
+
+
+def test_the_benchmark_of_shards_on_a_gpu_runs_at_a_tiny_shape_on_a_cpu(tmp_path: Path) -> None:
+    command = "benchmarks/gpu_pipeline.py --tiny --shards 1 3 --answer 4 --rounds 1"
+    done = run(command, OUT=str(tmp_path), OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "gpu_pipeline.json").read_text())["rows"]
+    assert [row for row in rows if "jobs/s" not in row] == []
+    assert {row["decoding"] for row in rows} == {"recorded", "plain", "the seed's way"}
+    assert {(row["shard"], row.get("explaining")) for row in rows} >= {
+        (1, "one by one"),
+        (3, "together"),
+    }
+
+
+def test_the_benchmark_of_batches_finds_the_same_tokens_and_maps() -> None:
+    done = run("benchmarks/batching.py --rounds 1 --long 4", OMP_NUM_THREADS="1")
+    exact = [line for line in done.stdout.splitlines() if line.startswith(("8 of 8", "answered"))]
+    assert len(exact) == 3, done.stderr
+    assert all(line.endswith(": met") for line in exact)
+    assert "explaining together takes" in done.stdout

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
 import uuid
+from contextlib import ExitStack
 
 import pytest
 

@@ -27,7 +27,7 @@ from medgemma_tasks.models import (
     Target,
     TokenTarget,
 )
-from medgemma_worker.generation import generate
+from medgemma_worker.generation import generate_many
 from medgemma_worker.phantom.images import make_phantom, overlaps_cell
 from medgemma_worker.question import ask
 
@@ -36,10 +36,10 @@ PROMPT = "Is there a finding?"
 
 @pytest.fixture
 def decoded_nothing(explainer, monkeypatch):  # type: ignore[no-untyped-def]
-    def generate(*args, **kwargs):  # type: ignore[no-untyped-def]
+    def generated(*args, **kwargs):  # type: ignore[no-untyped-def]
         raise AssertionError("an answer was generated")
 
-    monkeypatch.setattr("medgemma_worker.conversation.generate", generate)
+    monkeypatch.setattr("medgemma_worker.answering.generate_many", generated)
 
 
 def test_several_keywords_in_one_call_give_what_each_gives_alone(explainer, phantom) -> None:
@@ -68,9 +68,9 @@ def test_every_token_is_generated_and_passed_forward_once(explainer, phantom, mo
 
     def generated(*args, **kwargs):  # type: ignore[no-untyped-def]
         calls["generations"] += 1
-        return generate(*args, **kwargs)
+        return generate_many(*args, **kwargs)
 
-    monkeypatch.setattr("medgemma_worker.conversation.generate", generated)
+    monkeypatch.setattr("medgemma_worker.answering.generate_many", generated)
     hook = explainer.model.register_forward_pre_hook(passed, with_kwargs=True)
     try:
         assert len(explainer.explain_tokens(phantom.image, PROMPT)) > 5

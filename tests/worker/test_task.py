@@ -40,7 +40,9 @@ def trouble(monkeypatch: pytest.MonkeyPatch) -> dict[str, Exception]:
 
 
 @pytest.fixture
-def runner(monkeypatch: pytest.MonkeyPatch, trouble: dict[str, Exception]) -> Runner:
+def runner(
+    monkeypatch: pytest.MonkeyPatch, trouble: dict[str, Exception], back: list[str]
+) -> Runner:
     runner = Runner(trouble)
 
     class Here:
@@ -51,11 +53,15 @@ def runner(monkeypatch: pytest.MonkeyPatch, trouble: dict[str, Exception]) -> Ru
         def runner(self, tenant: str) -> Runner:
             return runner
 
-        def serve(self, delivery: Delivery) -> None:
+        def delivery(self, shard: Shard, *, batch: bool) -> Delivery:
+            return Delivery(shard, runner, back.append)
+
+        def serve(self, delivery: Delivery, *, batch: bool) -> None:
             while delivery.waiting:
                 delivery.run(delivery.waiting.popleft())
 
-    monkeypatch.setattr(process, "current", Here)
+    here = Here()
+    monkeypatch.setattr(process, "current", lambda: here)
     return runner
 
 
@@ -73,7 +79,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_all_jobs_of_a_shard_run(runner: Runner, back: list[str]) -> None:
-    task.run_shard(Shard.model_validate(MESSAGE), back.append)
+    task.run_shard(Shard.model_validate(MESSAGE), batch=True)
     assert runner.ran == [JOB, OTHER_JOB]
     assert not back
 
@@ -98,7 +104,7 @@ def test_a_job_that_must_come_again_brings_its_message_back_after_a_pause(
     """Its shard-mates run all the same."""
     trouble[JOB] = error
     with pytest.raises(Reject) as caught:
-        task.run_shard(Shard.model_validate(MESSAGE), back.append)
+        task.run_shard(Shard.model_validate(MESSAGE), batch=True)
     assert caught.value.requeue
     assert runner.ran == [JOB, OTHER_JOB]
     assert pauses == [pause]
@@ -116,41 +122,49 @@ def test_a_limit_that_ends_the_pause_loses_no_job(
     monkeypatch.setattr(task.time, "sleep", ended)
     trouble[JOB] = StoreUnreachable("away")
     with pytest.raises(Reject):
-        task.run_shard(Shard.model_validate(MESSAGE), back.append)
+        task.run_shard(Shard.model_validate(MESSAGE), batch=True)
 
 
 def test_a_shard_over_which_a_process_died_comes_apart(runner: Runner, back: list[str]) -> None:
     """What has ended stays ended; nothing runs here and now."""
     runner.dead, runner.done = {OTHER_JOB}, {JOB}
-    task.run_shard(Shard.model_validate(MESSAGE), back.append)
+    task.run_shard(Shard.model_validate(MESSAGE), batch=True)
     assert back == [OTHER_JOB]
     assert not runner.ran
 
 
 def test_a_single_job_over_which_a_process_died_runs_again(runner: Runner, back: list[str]) -> None:
     runner.dead = {JOB}
-    task.run_shard(Shard.model_validate({**MESSAGE, "jobs": [JOB]}), back.append)
+    task.run_shard(Shard.model_validate({**MESSAGE, "jobs": [JOB]}), batch=True)
     assert runner.ran == [JOB]
     assert not back
 
 
 def test_a_shard_that_cannot_be_taken_apart_comes_again_whole(
-    runner: Runner, pauses: list[float]
+    runner: Runner, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner.dead = {JOB}
 
-    def away(job_id: str) -> None:
-        raise BrokerUnreachable("away")
+    class Away(list[str]):
+        def append(self, job_id: str) -> None:
+            raise BrokerUnreachable("away")
 
+    away = Away()
+    monkeypatch.setattr(
+        process.current(),
+        "delivery",
+        lambda shard, batch: Delivery(shard, runner, away.append),
+        raising=False,
+    )
     with pytest.raises(Reject):
-        task.run_shard(Shard.model_validate(MESSAGE), away)
+        task.run_shard(Shard.model_validate(MESSAGE), batch=True)
     assert not runner.ran
 
 
 def test_a_limit_that_falls_between_two_jobs_has_the_message_back(
     runner: Runner, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def between(shard: Shard, put_back: object) -> None:
+    def between(shard: Shard, *, batch: bool) -> None:
         raise SoftTimeLimitExceeded
 
     app = make_app(settings)

@@ -9,21 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from medgemma_tasks.errors import EmptyAnswer
-from medgemma_tasks.models import Message, Options, Shares
+from medgemma_tasks.models import Shares
 from medgemma_worker.answer import Answer, Decode, Words, read_answer, token_offsets
-from medgemma_worker.generation import end_tokens, generate
+from medgemma_worker.generation import Embedded, end_tokens, generate
 from medgemma_worker.pictures_in import prepared
 from medgemma_worker.prompt import (
     THINKING,
+    TOKENIZER,
     Prompt,
     build_prompt,
     check_texts,
     reserved_tokens,
 )
-from medgemma_worker.relevancy.explain import RelevancyRow
+from medgemma_worker.question import Question
+from medgemma_worker.relevancy.explain import RelevancyRow, embed
+from medgemma_worker.relevancy.methods import check_method
 
 if TYPE_CHECKING:
     from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
@@ -38,8 +40,14 @@ class Conversation:
     labels: tuple[str, ...]
     roles: tuple[str, ...]  # "image", "special", "prompt" or "answer"
     prompt: Prompt
+    start: torch.Tensor  # the prompt's embeddings, images merged in: (1, S, hidden)
     answer: Answer
     decode: Decode = field(repr=False)
+
+    def embeddings(self, model: Gemma3ForConditionalGeneration) -> torch.Tensor:
+        """All of it as the language model takes it: (1, T, hidden)."""
+        said = self.ids[None, self.prompt.length :]
+        return torch.cat([self.start, embed(model, said, torch.zeros_like(said), None)], dim=1)
 
     def prompt_words(self) -> tuple[Words, ...]:
         """The runs of text in the prompt that the caller wrote: before, between, after images."""
@@ -55,58 +63,113 @@ class Conversation:
         return tuple(found)
 
 
-def converse(
+@dataclass(frozen=True, repr=False)
+class Prepared:
+    """A question as tensors on the CPU. given: the answer's tokens, where none is to be decoded."""
+
+    question: Question
+    prompt: Prompt
+    given: tuple[int, ...] | None
+
+    @property
+    def limit(self) -> int:
+        """Tokens that the answer may take."""
+        if self.given is not None:
+            return len(self.given)
+        return self.question.options.max_new_tokens
+
+
+def prepare(
+    model: Gemma3ForConditionalGeneration, processor: Gemma3Processor, question: Question
+) -> Prepared:
+    """Pictures and texts to tensors. For any thread, and several at once: the model's device is
+    left alone. Raises the errors of ``build_prompt``, EmptyAnswer and InvalidRequest."""
+    check_method(question.options.method)
+    pad = question.options.pad_to_square
+    shown = [prepared(image, pad=pad) for image in question.images]
+    answer = question.given_answer
+    given = None if answer is None else tuple(_tokens(processor, answer))
+    room = question.options.max_new_tokens if given is None else len(given)
+    prompt = build_prompt(model, processor, question.messages, shown, room=room)
+    return Prepared(question, prompt, given)
+
+
+def embedded(model: Gemma3ForConditionalGeneration, asked: Prepared) -> Embedded:
+    """The prompt on the model's device. The vision tower runs here, and only here: answering and
+    explaining begin with the same embeddings."""
+    prompt, device = asked.prompt, model.device
+    ids, kinds = prompt.input_ids.to(device), prompt.token_type_ids.to(device)
+    pixels = prompt.pixel_values
+    if pixels is not None:
+        pixels = pixels.to(device, non_blocking=True)
+    return Embedded(embed(model, ids, kinds, pixels), kinds)
+
+
+def read(
     model: Gemma3ForConditionalGeneration,
     processor: Gemma3Processor,
-    images: Sequence[Image.Image],
-    messages: Sequence[Message],
-    options: Options,
-    *,
-    given_answer: str | None = None,
-    tell: Callable[[float], None],
+    asked: Prepared,
+    start: Embedded,
+    said: Sequence[int],
 ) -> Conversation:
-    """Ask, and decode the greedy answer, once; or take the answer that is given, and decode none.
-
-    ``tell`` is called for each token with the fraction of the tokens allowed; it may raise.
-    Raises the errors of ``build_prompt`` and ``read_answer``.
-    """
-    tokenizer = processor.tokenizer
+    """The conversation that a prompt and its answer's tokens make. Raises those of
+    ``read_answer``."""
+    tokenizer, prompt = processor.tokenizer, asked.prompt
 
     def decode(ids: Sequence[int]) -> str:
-        return str(
-            tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        )
+        with TOKENIZER:
+            return str(
+                tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            )
 
-    shown = [prepared(image, pad=options.pad_to_square) for image in images]
-    given = None if given_answer is None else _tokens(processor, given_answer)
-    room = options.max_new_tokens if given is None else len(given)
-    prompt = build_prompt(model, processor, messages, shown, room=room)
-    if given is None:
-        said = generate(model, prompt, max_new_tokens=options.max_new_tokens, tell=tell)
-    else:
-        said = given
-    vocabulary = tokenizer.get_vocab()
     answer = read_answer(
         said,
         first=prompt.length,
         decode=decode,
         ends=end_tokens(model),
-        thinking=(vocabulary.get(THINKING[0]), vocabulary.get(THINKING[1])),
+        thinking=(_id(tokenizer, THINKING[0]), _id(tokenizer, THINKING[1])),
     )
-    new = torch.tensor([said], device=prompt.input_ids.device)
-    ids = torch.cat([prompt.input_ids, new], dim=1)
-    kinds = torch.cat([prompt.token_type_ids, torch.zeros_like(new)], dim=1)
-    labels = tuple(token.replace("▁", " ") for token in tokenizer.convert_ids_to_tokens(ids[0]))
+    ids = [*prompt.input_ids[0].tolist(), *said]
+    labels = tuple(token.replace("▁", " ") for token in tokenizer.convert_ids_to_tokens(ids))
     special = set(tokenizer.all_special_ids) | {tokenizer.boi_token_id, tokenizer.eoi_token_id}
+    kinds = torch.nn.functional.pad(start.kinds, (0, len(said)))
     return Conversation(
-        ids=ids[0],
+        ids=torch.tensor(ids, device=kinds.device),
         kinds=kinds,
         labels=labels,
-        roles=roles(ids[0].tolist(), labels, prompt, special),
+        roles=roles(ids, labels, prompt, special),
         prompt=prompt,
+        start=start.embeddings,
         answer=answer,
         decode=decode,
     )
+
+
+def converse(
+    model: Gemma3ForConditionalGeneration,
+    processor: Gemma3Processor,
+    question: Question,
+    *,
+    tell: Callable[[float], None] = lambda _: None,
+) -> Conversation:
+    """Ask, and decode the greedy answer, once; or take the answer that is given, and decode none.
+
+    ``tell`` is called for each token with the fraction of the tokens allowed; it may raise.
+    Raises the errors of ``prepare`` and ``read``.
+    """
+    asked = prepare(model, processor, question)
+    start = embedded(model, asked)
+    said: Sequence[int] | None = asked.given
+    if said is None:
+        said = generate(model, start, max_new_tokens=asked.limit, tell=tell)
+    return read(model, processor, asked, start, said)
+
+
+def _id(tokenizer: Any, token: str) -> int | None:
+    """None where the vocabulary has no such token. (Not by the vocabulary itself, which is made
+    anew at each asking: 262,000 entries.)"""
+    found: int | None = tokenizer.convert_tokens_to_ids(token)
+    return None if found == tokenizer.unk_token_id else found
 
 
 def _tokens(processor: Gemma3Processor, answer: str) -> list[int]:
@@ -114,7 +177,9 @@ def _tokens(processor: Gemma3Processor, answer: str) -> list[int]:
     check_texts([answer], reserved_tokens(processor))
     if not answer.strip():
         raise EmptyAnswer("The given answer is empty; give the words to explain.")
-    ids: list[int] = processor.tokenizer(answer.strip(), add_special_tokens=False)["input_ids"]
+    with TOKENIZER:
+        encoded = processor.tokenizer(answer.strip(), add_special_tokens=False)
+    ids: list[int] = encoded["input_ids"]
     return ids
 
 

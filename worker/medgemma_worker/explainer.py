@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 
 from medgemma_tasks.asking import Prompt
+from medgemma_tasks.errors import MedGemmaError
 from medgemma_tasks.explanation import ExplanationResult
 from medgemma_tasks.making import make
 from medgemma_tasks.models import (
@@ -23,14 +23,15 @@ from medgemma_tasks.models import (
     Target,
     TokenTarget,
 )
-from medgemma_worker.conversation import converse
+from medgemma_worker.answering import answer_many
+from medgemma_worker.conversation import Prepared, prepare
+from medgemma_worker.engine import TellBatch
 from medgemma_worker.explaining import Answered, explain_answered
 from medgemma_worker.layers import LayerMaps, layer_maps
 from medgemma_worker.pictures_in import Picture
 from medgemma_worker.question import Asked, Question, ask
+from medgemma_worker.recording import decoder_for
 from medgemma_worker.relevancy.attention import install
-from medgemma_worker.relevancy.methods import check_method
-from medgemma_worker.targets import find_targets
 
 if TYPE_CHECKING:
     from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
@@ -70,6 +71,7 @@ class MedGemmaExplainer:
         install(model)
         self.model = model
         self.processor = processor
+        self._decoder = decoder_for(model)
         self._lock = threading.Lock()
 
     # The API of the library this grew from.
@@ -165,9 +167,9 @@ class MedGemmaExplainer:
 
         Always by the default method. Raises InvalidRequest for a layer that does not exist.
         """
-        question = ask(image, prompt, [target or AnswerTarget()], **asked)
+        question = self.prepare(ask(image, prompt, [target or AnswerTarget()], **asked))
         with self._lock:
-            answered = self._answer(question, _quiet)
+            (answered,) = self._answered([question], _quiet)
             return layer_maps(self.model, answered, heads_of)
 
     def _one(
@@ -188,14 +190,13 @@ class MedGemmaExplainer:
     def run_many(
         self, questions: Sequence[Question], report: Report = _quiet
     ) -> list[list[ExplanationResult]]:
-        """Several questions explained together: for each what it would get alone.
+        """Several questions answered and explained together: for each what it would get alone.
 
         Memory grows with their number; one that cannot be explained fails all.
         """
-        for question in questions:
-            check_method(question.options.method)
+        asked = [self.prepare(question) for question in questions]
         with self._lock:
-            answered = [self._answer(question, report) for question in questions]
+            answered = self._answered(asked, report)
             report(Stage.EXPLAINING, 0.0)
             found: dict[int, list[ExplanationResult]] = {}
             places = sorted(range(len(answered)), key=lambda i: questions[i].options.method)
@@ -210,26 +211,51 @@ class MedGemmaExplainer:
                 found.update(zip(together, results, strict=True))
         return [found[i] for i in range(len(questions))]
 
-    def _answer(self, question: Question, report: Report) -> Answered:
-        began = time.perf_counter()
+    # The same in parts, for a queue that overlaps them.
+
+    def prepare(self, question: Question) -> Prepared:
+        """A question as tensors. For any thread, beside whatever else runs.
+
+        Raises the errors of ``conversation.prepare``.
+        """
+        return prepare(self.model, self.processor, question)
+
+    def answer(self, asked: Sequence[Prepared], tell: TellBatch) -> list[Answered | MedGemmaError]:
+        """Questions answered together; see ``answering.answer_many``."""
+        with self._lock:
+            return answer_many(self.model, self.processor, asked, tell, self._decoder)
+
+    def explain_answer(
+        self, answered: Answered, tell: Callable[[float], None] = lambda _: None
+    ) -> list[ExplanationResult]:
+        """A result for each target; see ``explaining.explain_answered``."""
+        with self._lock:
+            return explain_answered(self.model, self.processor, [answered], tell)[0]
+
+    def warm(self) -> None:
+        """Make ready what takes time, before the first question."""
+        with self._lock:
+            self._decoder.warm()
+
+    def release(self) -> None:
+        """Give back the memory that is held between questions."""
+        with self._lock:
+            self._decoder.release()
+
+    def _answered(self, asked: Sequence[Prepared], report: Report) -> list[Answered]:
+        """All of them, or the first one's error. The progress is that of the slowest."""
         report(Stage.GENERATING, 0.0)
-        sequence = converse(
-            self.model,
-            self.processor,
-            question.images,
-            question.messages,
-            question.options,
-            given_answer=question.given_answer,
-            tell=lambda progress: report(Stage.GENERATING, progress),
-        )
-        spans = find_targets(
-            question.targets,
-            sequence.answer,
-            labels=sequence.labels,
-            images=sequence.prompt.images,
-            prompt=sequence.prompt_words,
-        )
-        return Answered(question, sequence, tuple(spans), time.perf_counter() - began)
+
+        def tell(progress: Sequence[float]) -> Collection[int]:
+            report(Stage.GENERATING, min(progress))
+            return ()
+
+        found: list[Answered] = []
+        for one in answer_many(self.model, self.processor, asked, tell, self._decoder):
+            if isinstance(one, MedGemmaError):
+                raise one
+            found.append(one)
+        return found
 
 
 def _words(kind: type[KeywordTarget | PromptTarget], words: str, **options: Any) -> Target:

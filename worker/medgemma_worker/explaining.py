@@ -16,7 +16,7 @@ from medgemma_tasks.models import Areas, Consistency, Span
 from medgemma_worker.conversation import Conversation, shares, texts_of
 from medgemma_worker.pictures_in import prepared
 from medgemma_worker.question import Question
-from medgemma_worker.relevancy.explain import RAW, Passage, RelevancyRow, embed
+from medgemma_worker.relevancy.explain import RAW, Passage, RelevancyRow
 from medgemma_worker.relevancy.integrated import explain_all
 from medgemma_worker.relevancy.memory import must_checkpoint
 from medgemma_worker.relevancy.methods import INTEGRATED
@@ -45,7 +45,7 @@ class Answered:
 def passage_of(model: Gemma3ForConditionalGeneration, sequence: Conversation) -> Passage:
     """A conversation as the explaining pass takes it."""
     return Passage(
-        embed(model, sequence.ids[None], sequence.kinds, sequence.prompt.pixel_values),
+        sequence.embeddings(model),
         sequence.kinds,
         sequence.ids,
         images=sequence.prompt.images,
@@ -140,7 +140,7 @@ def patches_of(
         return [None] * len(rows)
     scores = torch.stack([torch.from_numpy(one).flatten(1) for one in maps])
     gradients = torch.stack([row.gradient for row in rows if row.gradient is not None])
-    return list(patch_maps(model, pixels, scores, gradients).numpy())
+    return list(patch_maps(model, pixels.to(model.device), scores, gradients).numpy())
 
 
 def measure(

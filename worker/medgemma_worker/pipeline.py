@@ -6,19 +6,23 @@ import importlib.metadata
 import platform
 import resource
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import transformers
 from PIL import Image
 
-from medgemma_tasks.errors import OutOfMemory
+from medgemma_tasks.errors import MedGemmaError, OutOfMemory
+from medgemma_tasks.explanation import ExplanationResult
 from medgemma_tasks.models import ExplanationRequest, ModelRecord, ServedModel
 from medgemma_tasks.settings import Settings
-from medgemma_worker.engine import Cost, Explained, Report, Tell, TellBatch
+from medgemma_worker import conversation
+from medgemma_worker.engine import Cost, Explained, Tell, TellBatch
 from medgemma_worker.explainer import MedGemmaExplainer
-from medgemma_worker.explaining import METHOD_VERSION
+from medgemma_worker.explaining import METHOD_VERSION, Answered
 from medgemma_worker.loading import load_medgemma, revision_of
 from medgemma_worker.question import Question
 from medgemma_worker.relevancy.methods import DEFAULT
@@ -29,6 +33,32 @@ if TYPE_CHECKING:
 
 MAX_NEW_TOKENS = 4096
 _PACKAGES = ("medgemma-explainer", "torch", "transformers", "accelerate", "numpy", "pillow")
+
+
+@dataclass(frozen=True, repr=False)
+class Prepared:
+    """A request with its images, as they came and as tensors."""
+
+    request: ExplanationRequest
+    images: tuple[Image.Image, ...]
+    asked: conversation.Prepared
+
+
+@dataclass(frozen=True, repr=False)
+class Replied:
+    """A request with its answer."""
+
+    asked: Prepared
+    answered: Answered
+
+
+@dataclass(frozen=True, repr=False)
+class Found:
+    """A request with its maps, nothing of it on the device any more."""
+
+    asked: Prepared
+    results: tuple[ExplanationResult, ...]
+    peak_memory_bytes: int
 
 
 class ModelEngine:
@@ -75,34 +105,16 @@ class ModelEngine:
         model, processor, _ = load_medgemma(
             source, device=settings.device, dtype=settings.dtype, revision=settings.revision
         )
-        return cls(model, processor, name=settings.model, revision=revision_of(source, model))
+        engine = cls(model, processor, name=settings.model, revision=revision_of(source, model))
+        engine._explainer.warm()
+        return engine
 
     @property
     def served(self) -> ServedModel:
         return self._served
 
-    def prepare(self, request: ExplanationRequest, images: Sequence[Image.Image]) -> Any:
-        return (request, images)
-
-    def cost(self, asked: Any) -> Cost:
-        return Cost(prompt_tokens=300, new_tokens=0)
-
-    def answer(self, asked: Sequence[Any], tell: TellBatch) -> list[Any]:
-        tell([0.0] * len(asked))
-        return list(asked)
-
-    def explain(self, answered: Any, tell: Tell) -> Any:
-        request, images = answered
-        return self.explain_whole(request, images, lambda _, progress: tell(progress))
-
-    def finish(self, found: Any) -> Explained:
-        explained: Explained = found
-        return explained
-
-    def explain_whole(
-        self, request: ExplanationRequest, images: Sequence[Image.Image], report: Report
-    ) -> Explained:
-        """See ``Engine.explain``. Raises OutOfMemory besides the request's own errors."""
+    def prepare(self, request: ExplanationRequest, images: Sequence[Image.Image]) -> Prepared:
+        """Pictures and texts to tensors, on the CPU. For any thread, several at once."""
         question = Question(
             images=tuple(image.convert("RGB") for image in images),
             messages=request.messages,
@@ -110,17 +122,35 @@ class ModelEngine:
             options=request.options,
             given_answer=request.given_answer,
         )
-        try:
-            results = self._explainer.run(question, report)
-        except torch.cuda.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            raise OutOfMemory(
-                "The device ran out of memory; send fewer images or a shorter prompt, or use a "
-                "larger device."
-            ) from None
+        return Prepared(request, tuple(images), self._explainer.prepare(question))
+
+    def cost(self, asked: Prepared) -> Cost:
+        """How long the sequence is, and may become."""
+        new = 0 if asked.asked.given is not None else asked.asked.limit
+        return Cost(prompt_tokens=asked.asked.prompt.length, new_tokens=new)
+
+    def answer(self, asked: Sequence[Prepared], tell: TellBatch) -> list[Replied | MedGemmaError]:
+        """All answered together, on the device's thread: each with what it would get alone, or its
+        own error. Raises OutOfMemory for the batch as a whole."""
+        with self._within_memory():
+            found = self._explainer.answer([one.asked for one in asked], tell)
+        return [
+            answer if isinstance(answer, MedGemmaError) else Replied(one, answer)
+            for one, answer in zip(asked, found, strict=True)
+        ]
+
+    def explain(self, answered: Replied, tell: Tell) -> Found:
+        """One answer's maps, on the device's thread. Raises OutOfMemory besides its own errors."""
+        with self._within_memory():
+            results = self._explainer.explain_answer(answered.answered, tell)
+        return Found(answered.asked, tuple(results), _peak_memory(self._device))
+
+    def finish(self, found: Found) -> Explained:
+        """Pictures, arrays and record. For any thread, several at once."""
         began = time.perf_counter()
+        request, results = found.asked.request, found.results
         first, described = results[0], describe(results, request.images)
-        files = render(results, described, images)
+        files = render(results, described, found.asked.images)
         return Explained(
             answer=first.generated_text,
             answer_given=request.given_answer is not None,
@@ -131,8 +161,28 @@ class ModelEngine:
             consistency=first.consistency,
             model=self._record.model_copy(update={"method": request.options.method}),
             seconds={**first.metadata["seconds"], "rendering": time.perf_counter() - began},
-            peak_memory_bytes=_peak_memory(self._device),
+            peak_memory_bytes=found.peak_memory_bytes,
             files=files,
+        )
+
+    @contextmanager
+    def _within_memory(self) -> Iterator[None]:
+        """Raises OutOfMemory where the device has none left, once it has given back what it can."""
+        try:
+            yield
+            return
+        except (torch.cuda.OutOfMemoryError, MemoryError):
+            pass
+        except RuntimeError as error:  # what torch raises on a CPU
+            if "can't allocate memory" not in str(error):
+                raise
+        # Not in the handler: there the error's frames still hold what filled the memory.
+        self._explainer.release()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise OutOfMemory(
+            "The device ran out of memory; send fewer images or a shorter prompt, or use a larger "
+            "device."
         )
 
 

@@ -15,6 +15,8 @@ from typing import NoReturn
 from medgemma_tasks.errors import MedGemmaError, ServiceError
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
+from medgemma_tasks.putting_back import Publisher
+from medgemma_tasks.queue import Shard
 from medgemma_tasks.settings import Settings
 from medgemma_tasks.store import Store
 from medgemma_worker import memory
@@ -24,8 +26,10 @@ from medgemma_worker.delivery import Delivery
 from medgemma_worker.device import Device
 from medgemma_worker.engine import Engine, load_engine
 from medgemma_worker.failures import trace
+from medgemma_worker.guests import Guests
 from medgemma_worker.job import JobRunner
 from medgemma_worker.shift import Shift
+from medgemma_worker.visits import Visits
 from medgemma_worker.wrappers.cancellation import STOP
 
 log = logging.getLogger(__name__)
@@ -48,6 +52,10 @@ class Process:
         self._live = LiveState(settings)
         self._device = Device(engine, board, Batching(settings.longest_step))
         self._pool = ThreadPoolExecutor(PLACES, "job")
+        self._publish = Publisher(settings)
+        self._visits = Visits(
+            Guests(settings), board, lambda shard: self.delivery(shard, batch=False)
+        )
         self._published = False
         self._shards = 0
 
@@ -63,14 +71,22 @@ class Process:
             self._board,
         )
 
-    def serve(self, delivery: Delivery) -> None:
-        """Run the jobs of a message, and tell how fast that went."""
+    def delivery(self, shard: Shard, *, batch: bool) -> Delivery:
+        """A message in hand; ``batch``: it came from the batch queue, and goes back there."""
+
+        def put_back(job_id: str) -> None:
+            self._publish(self._settings.model, shard.tenant, job_id, batch)
+
+        return Delivery(shard, self.runner(shard.tenant), put_back)
+
+    def serve(self, delivery: Delivery, *, batch: bool) -> None:
+        """Run the jobs of a message, and tell how fast that went. Guests come into a batch one."""
         began, busy, done = time.monotonic(), self._device.busy, self._board.done
         shift = Shift(
             self._device,
             self._pool,
             draining=lambda: self._board.draining,
-            next_guest=lambda: None,
+            next_guest=self._visits.next if batch else lambda: None,
         )
         shift.serve(delivery)
         seconds = max(time.monotonic() - began, 1e-9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,14 +20,18 @@ if TYPE_CHECKING:
 THINKING = ("<unused94>", "<unused95>")
 """MedGemma 1.5 opens and closes a thinking block with these."""
 
+TOKENIZER = threading.Lock()
+"""Held by whoever uses a tokenizer: each call may set padding and truncation on the one object that
+all threads share, which refuses ("Already borrowed") while another thread is in it."""
+
 
 @dataclass(frozen=True)
 class Prompt:
-    """The input of one question, on the model's device.
+    """The input of one question, on the CPU.
 
     input_ids, token_type_ids: int64 (1, S). pixel_values: (n, 3, height, width) in the model's
-    dtype. images: for each image, in the order of the prompt, the first and one past the last
-    position of its tokens.
+    dtype, in pinned memory for a model on CUDA. images: for each image, in the order of the prompt,
+    the first and one past the last position of its tokens.
     """
 
     input_ids: Tensor
@@ -90,7 +95,7 @@ def build_prompt(
     *,
     room: int,
 ) -> Prompt:
-    """Tokenise messages and images by the model's own chat template.
+    """Tokenise messages and images by the model's own chat template. For any thread.
 
     Args:
         images: mode "RGB", in the order in which the messages name them.
@@ -102,13 +107,15 @@ def build_prompt(
         (part.text for m in messages for part in m.content if isinstance(part, TextPart)),
         reserved_tokens(processor),
     )
-    inputs = processor.apply_chat_template(
-        chat(messages, images),
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-        add_generation_prompt=True,
-    )
+    turns = chat(messages, images)
+    with TOKENIZER:
+        inputs = processor.apply_chat_template(
+            turns,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            add_generation_prompt=True,
+        )
     ids: Tensor = inputs["input_ids"]
     kinds = inputs.get("token_type_ids")
     if kinds is None:
@@ -131,12 +138,10 @@ def build_prompt(
             "smaller max_new_tokens."
         )
     pixels = inputs.get("pixel_values")
-    return Prompt(
-        input_ids=ids.to(model.device),
-        token_type_ids=kinds.to(model.device),
-        pixel_values=None if pixels is None else pixels.to(model.device, model.dtype),
-        images=spans,
-    )
+    if pixels is not None:
+        pixels = pixels.to(model.dtype)
+        pixels = pixels.pin_memory() if model.device.type == "cuda" else pixels
+    return Prompt(input_ids=ids, token_type_ids=kinds, pixel_values=pixels, images=spans)
 
 
 def image_spans(kinds: Tensor, tokens_per_image: int) -> tuple[tuple[int, int], ...]:

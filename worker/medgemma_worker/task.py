@@ -9,11 +9,10 @@ from typing import Any
 from celery import Celery, Task
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 
-from medgemma_tasks.queue import TASK, Shard, publish, queue_names
+from medgemma_tasks.queue import TASK, Shard, queue_names
 from medgemma_tasks.settings import Settings
 from medgemma_worker import process
 from medgemma_worker.board import Board
-from medgemma_worker.delivery import Delivery, PutBack
 from medgemma_worker.parent.deaths import WatchedRequest
 
 
@@ -24,14 +23,9 @@ def register(app: Celery, settings: Settings, board: Board) -> None:
     def explain(self: Task[Any, Any], message: dict[str, Any]) -> None:
         shard = Shard.model_validate(message)
         came_from = (self.request.delivery_info or {}).get("routing_key")
-        batch = came_from == queue_names(settings.model)[1]
-
-        def put_back(job_id: str) -> None:
-            publish(app, settings, settings.model, [job_id], tenant=shard.tenant, batch=batch)
-
         with board.working():
             try:
-                run_shard(shard, put_back)
+                run_shard(shard, batch=came_from == queue_names(settings.model)[1])
             except SoftTimeLimitExceeded:
                 # Between two jobs: escaping, it would have the message acknowledged.
                 raise Reject("the time limit of a shard", requeue=True) from None
@@ -39,17 +33,17 @@ def register(app: Celery, settings: Settings, board: Board) -> None:
                 process.current().tidy_up()
 
 
-def run_shard(shard: Shard, put_back: PutBack) -> None:
-    """Run the jobs of a shard. One job's failure is its own.
+def run_shard(shard: Shard, *, batch: bool) -> None:
+    """Run the jobs of a shard. One job's failure is its own. ``batch``: it is of that queue.
 
     Raises Reject, which puts the message back, when the store or Redis was away for a job, or when
     another worker runs it: jobs that have their mark by then are passed over when it comes again.
     """
     here = process.current()
     here.publish_model()
-    delivery = Delivery(shard, here.runner(shard.tenant), put_back)
+    delivery = here.delivery(shard, batch=batch)
     delivery.split()
-    here.serve(delivery)
+    here.serve(delivery, batch=batch)
     if delivery.pauses:
         # The soft limit may end the pause, and not what follows: without it the jobs were lost.
         with suppress(SoftTimeLimitExceeded):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -46,6 +47,12 @@ def _attention(
     relevancy_capture: Capture | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
+    if (
+        query.shape[2] == 1
+        and relevancy_capture is None
+        and not isinstance(attention_mask, Visibility)
+    ):
+        return _next_token(query, key, value, attention_mask, float(kwargs["scaling"])), None
     if isinstance(attention_mask, Visibility) and attention_mask.length > whole_length(query):
         output = banded_attention(query, key, value, attention_mask, float(kwargs["scaling"]))
     else:
@@ -67,6 +74,20 @@ def _attention(
             output=output,
         )
     return output, None
+
+
+def _next_token(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float
+) -> Tensor:
+    """One query in each row (B, H, 1, D); key, value (B, K, S, D): the output (B, 1, H, D).
+
+    The heads that share keys stand as rows of one product, where transformers would write the keys
+    out once for each head: at a step of decoding that is most of what attention moves.
+    """
+    batch, heads, _, width = query.shape
+    grouped = query.reshape(batch, key.shape[1], -1, width)
+    output = scaled_dot_product_attention(grouped, key, value, attn_mask=mask, scale=scaling)
+    return output.reshape(batch, 1, heads, width)
 
 
 def install(model: nn.Module) -> None:

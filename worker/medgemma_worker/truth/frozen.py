@@ -20,7 +20,8 @@ from medgemma_tasks.models import (
 )
 from medgemma_worker.conversation import Conversation, converse
 from medgemma_worker.pictures_in import prepared
-from medgemma_worker.relevancy.explain import Passage, embed
+from medgemma_worker.question import Question as Asked
+from medgemma_worker.relevancy.explain import Passage
 from medgemma_worker.targets import find_target
 from medgemma_worker.truth.covered import covered_tokens
 from medgemma_worker.truth.questions import Question
@@ -54,17 +55,15 @@ def freeze(
 ) -> Frozen:
     """Decode once, find the target. Raises KeywordNotInAnswer, EmptyAnswer and build_prompt's."""
     parts = (ImagePart(image=0), TextPart(text=question.prompt))
-    sequence = converse(
-        model,
-        processor,
-        [question.image],
-        [Message(role="user", content=parts)],
-        Options(max_new_tokens=max_new_tokens),
-        tell=lambda progress: None,
+    asked = Asked(
+        images=(question.image,),
+        messages=(Message(role="user", content=parts),),
+        options=Options(max_new_tokens=max_new_tokens),
     )
+    sequence = converse(model, processor, asked)
     target = _find(question.keyword, sequence)
     passage = Passage(
-        embed(model, sequence.ids[None], sequence.kinds, sequence.prompt.pixel_values),
+        sequence.embeddings(model),
         sequence.kinds,
         sequence.ids,
         images=sequence.prompt.images,
