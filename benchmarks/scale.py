@@ -24,15 +24,11 @@ import secrets
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -40,12 +36,13 @@ from PIL import Image
 from redis import Redis
 
 from benchmarks._fleet import Fleet, of_all
+from benchmarks._jobs import at, hearing, send, wait, written
 from benchmarks._timed import SIDE, served
 from medgemma_cli.embedded import EmbeddedStack
 from medgemma_client import Client
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
-from medgemma_tasks.queue import make_app, publish
+from medgemma_tasks.queue import make_app
 from medgemma_tasks.settings import Settings, load_settings
 from medgemma_tasks.store import Store
 from medgemma_worker.supervisor.places import telling
@@ -56,8 +53,6 @@ AIMS = {8: 0.95, 1: 0.85}
 """Least share of the ideal, by jobs in a message, with the largest number of workers."""
 
 SHARD = 8
-WRITERS = 4
-"""Requests that are written beside each other."""
 
 
 def main() -> int:
@@ -149,16 +144,12 @@ class Bench:
         """Run so many jobs in messages of a size; their throughput as a share of the ideal."""
         empty = self._memory()
         jobs = self._written(count)
-        with self._hearing() as heard:
+        with hearing(self._redis) as heard:
             commands, spent = self._commands(), of_all(self._fleet, self._stack)
             began = time.monotonic()
-            for start in range(0, count, size):
-                publish(
-                    *(self._app, self._settings, MODEL, jobs[start : start + size]),
-                    batch=size > 1,
-                )
+            send(self._app, self._settings, jobs, size)
             queued = self._memory()
-            self._wait(jobs, heard, 3 * count / len(self._fleet) * self._seconds + 60)
+            wait(jobs, heard, 3 * count / len(self._fleet) * self._seconds + 60)
             passed, cpu = spent.since()
             commands = self._commands() - commands
             ended = dict(heard)
@@ -167,16 +158,16 @@ class Bench:
         share = sum(rates) * self._seconds / len(self._fleet)
         whole = count * self._seconds / (max(ended.values()) - began) / len(self._fleet)
         overhead = statistics.fmean(1 / rate - self._seconds for rate in rates)
-        gaps = sorted(
+        gaps = [
             1000 * (after.began - before.ended)
             for spans in mine
             for before, after in pairwise(spans)
-        )
+        ]
         each = {name: 1000 * value / count for name, value in cpu.items()}
         print(
             f"  {_kind(size)}, {count} jobs in {passed:.1f} s: {share:.3f} of ideal, "
             f"{whole:.3f} to the end; overhead {1000 * overhead:.0f} ms, gap "
-            f"{_at(gaps, 0.5):.0f} / {_at(gaps, 0.95):.0f} ms\n"
+            f"{at(gaps, 0.5):.0f} / {at(gaps, 0.95):.0f} ms\n"
             f"    CPU ms a job: parents {each['parents']:.0f}, children {each['children']:.0f}, "
             f"Redis {each['redis']:.1f}, store {each['s3']:.0f}, here {each['here']:.0f}; all "
             f"{sum(cpu.values()) / passed:.2f} cores\n"
@@ -187,23 +178,11 @@ class Bench:
         return share
 
     def _written(self, count: int) -> list[str]:
-        """The ids of new jobs, all there but for their messages."""
+        """The ids of new jobs."""
         self._ledger.publish_model(served(MODEL))
-        image = Image.effect_noise((SIDE, SIDE), 64)
-        client, batch = Client(self._settings), secrets.token_hex(4)
-        with (
-            patch.object(client, "_publish"),
-            ThreadPoolExecutor(WRITERS) as pool,
-        ):
-            jobs = pool.map(lambda k: client.submit(image, f"Finding {k}? {batch}"), range(count))
-            return [job.id for job in jobs]
-
-    def _wait(self, jobs: Sequence[str], heard: dict[str, float], seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while missing := [job for job in jobs if job not in heard]:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"{len(missing)} of {len(jobs)} jobs had not ended")
-            time.sleep(0.1)
+        image, batch = Image.effect_noise((SIDE, SIDE), 64), secrets.token_hex(4)
+        client = Client(self._settings)
+        return [job.id for job in written(client, count, lambda k: (image, f"{k} {batch}?"))]
 
     def _spans_of(self, jobs: Sequence[str]) -> list[list[Span]]:
         """By worker, in order. Each job ran once: a second run would be told as a fault."""
@@ -218,29 +197,6 @@ class Bench:
             print(f"    {runs} runs of {len(jobs)} jobs", flush=True)
         return [sorted(spans, key=lambda span: span.began) for spans in found.values()]
 
-    @contextmanager
-    def _hearing(self) -> Iterator[dict[str, float]]:
-        """When each job's result was announced, on the monotonic clock."""
-        heard: dict[str, float] = {}
-        pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
-        pubsub.psubscribe("medgemma:done:*")
-        stop = threading.Event()
-
-        def listen() -> None:
-            while not stop.is_set():
-                message = pubsub.get_message(timeout=0.5)
-                if message is not None:
-                    heard.setdefault(message["channel"].rpartition(":")[2], time.monotonic())
-
-        thread = threading.Thread(target=listen, daemon=True)
-        thread.start()
-        try:
-            yield heard
-        finally:
-            stop.set()
-            thread.join()
-            pubsub.close()
-
     def _commands(self) -> int:
         return int(self._redis.info("stats")["total_commands_processed"])
 
@@ -252,11 +208,6 @@ class Bench:
 
 def _kind(size: int) -> str:
     return f"shards of {size}" if size > 1 else "single jobs"
-
-
-def _at(values: Sequence[float], part: float) -> float:
-    """A quantile of sorted values."""
-    return values[min(int(part * len(values)), len(values) - 1)] if values else 0.0
 
 
 if __name__ == "__main__":
