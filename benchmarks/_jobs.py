@@ -1,4 +1,4 @@
-"""Jobs of benchmarks: written ahead by the client, sent in messages of a size, heard as they end."""
+"""Jobs of benchmarks: written ahead by the client, sent in messages of a size, and heard of."""
 
 from __future__ import annotations
 
