@@ -3,6 +3,8 @@
 Jobs are published and remembered as the client does, in messages of several sizes, on a Redis
 server of this benchmark's own; then the workers' places are told, as they are every 2 s. Bytes are
 what the server's memory grew by, without its connections and what is on its way to the disk.
+
+Also how long the reconciler takes to look at them all, which it does twice a sweep.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import argparse
 import os
 import secrets
 import sys
+import time
 
 from redis import Redis
 
@@ -58,12 +61,18 @@ def measured(redis: Redis, count: int, size: int) -> bool:
     told = memory(redis)
     tell_places(redis, settings.model)
     places = memory(redis) - told
+    began = time.monotonic()
+    known = live.known()
+    looked = time.monotonic() - began
+    if known != set(jobs):
+        raise SystemExit(f"{len(known)} of {count} jobs are known to be queued")
     met = size not in AIMS or job <= AIMS[size]
     aim = f" (at most {AIMS[size]} B): {'met' if met else 'MISSED'}" if size in AIMS else ""
     print(
         f"messages of {size:>2}: {job:5.0f} B a job, of which {message:5.0f} B are its part of a "
         f"message and {job - message:4.0f} B what is remembered; places of those in front "
-        f"{places / 1000:.0f} kB; a million queued jobs {job * MILLION / 1e9:.2f} GB{aim}",
+        f"{places / 1000:.0f} kB; a look at them {looked:.1f} s; a million queued jobs "
+        f"{job * MILLION / 1e9:.2f} GB{aim}",
         flush=True,
     )
     return met
