@@ -11,7 +11,9 @@ For each number of workers, once with shards and once with single-job messages:
   own, over workers / SECONDS. A worker that waits at the end, because nothing is left, is not
   counted as working; that share is under ``to the end``, which is all jobs over all the time.
 - ``overhead``: milliseconds a job beyond the device's, and ``gap``: from the end of a job on the
-  device to the beginning of the next (median and 95th percentile).
+  device to the beginning of the next (median and 95th percentile). ``to the first``, ``after the
+  last``: from the first publish until a worker's device begins, and from its end to the last
+  result; the overhead has its part of both.
 - CPU milliseconds a job: of the workers' parents and children, of Redis and of the store.
 - Redis: commands a job, and bytes a job that was queued.
 """
@@ -163,11 +165,14 @@ class Bench:
             for spans in mine
             for before, after in pairwise(spans)
         ]
+        starts = [spans[0].began - began for spans in mine]
+        tails = [ended[spans[-1].job_id] - spans[-1].ended for spans in mine]
         each = {name: 1000 * value / count for name, value in cpu.items()}
         print(
             f"  {_kind(size)}, {count} jobs in {passed:.1f} s: {share:.3f} of ideal, "
             f"{whole:.3f} to the end; overhead {1000 * overhead:.0f} ms, gap "
-            f"{at(gaps, 0.5):.0f} / {at(gaps, 0.95):.0f} ms\n"
+            f"{at(gaps, 0.5):.0f} / {at(gaps, 0.95):.0f} ms, to the first {at(starts, 0.5):.2f} s, "
+            f"after the last {at(tails, 0.5):.2f} s\n"
             f"    CPU ms a job: parents {each['parents']:.0f}, children {each['children']:.0f}, "
             f"Redis {each['redis']:.1f}, store {each['s3']:.0f}, here {each['here']:.0f}; all "
             f"{sum(cpu.values()) / passed:.2f} cores\n"
