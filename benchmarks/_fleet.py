@@ -110,7 +110,8 @@ class Fleet:
 
 
 class Spent:
-    """CPU seconds of groups of processes since it was made."""
+    """CPU seconds of groups of processes, and of all that runs on this machine (``machine``), since
+    it was made."""
 
     def __init__(self, **groups: Iterable[int]) -> None:
         self._groups = {name: list(pids) for name, pids in groups.items()}
@@ -124,7 +125,9 @@ class Spent:
         return time.monotonic() - self._began, spent
 
     def _now(self) -> dict[str, float]:
-        return {name: sum(map(_cpu, pids)) for name, pids in self._groups.items()}
+        times = psutil.cpu_times()
+        spent = {name: sum(map(_cpu, pids)) for name, pids in self._groups.items()}
+        return {**spent, "machine": sum(times) - times.idle - times.iowait}
 
 
 def of_all(fleet: Fleet, stack: EmbeddedStack) -> Spent:

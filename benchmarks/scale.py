@@ -168,6 +168,7 @@ class Bench:
         starts = [spans[0].began - began for spans in mine]
         tails = [ended[spans[-1].job_id] - spans[-1].ended for spans in mine]
         each = {name: 1000 * value / count for name, value in cpu.items()}
+        ours = sum(value for name, value in cpu.items() if name != "machine") / passed
         print(
             f"  {_kind(size)}, {count} jobs in {passed:.1f} s: {share:.3f} of ideal, "
             f"{whole:.3f} to the end; overhead {1000 * overhead:.0f} ms, gap "
@@ -175,7 +176,7 @@ class Bench:
             f"after the last {at(tails, 0.5):.2f} s\n"
             f"    CPU ms a job: parents {each['parents']:.0f}, children {each['children']:.0f}, "
             f"Redis {each['redis']:.1f}, store {each['s3']:.0f}, here {each['here']:.0f}; all "
-            f"{sum(cpu.values()) / passed:.2f} cores\n"
+            f"{ours:.2f} cores, and what else runs here {cpu['machine'] / passed - ours:.2f}\n"
             f"    Redis: {commands / count:.0f} commands a job, {(queued - empty) / count:.0f} B "
             f"a queued job",
             flush=True,
