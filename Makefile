@@ -6,7 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-faults chaos soak lint types contracts bench phantom schema clean
+.PHONY: demo test test-faults chaos soak scale lint types contracts bench phantom schema clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make test-faults REPEAT=20   break everything around a job, 20 times, and write out/faults.md"
 	@echo "make chaos       everything goes wrong at once for 10 minutes; is any job lost or doubled?"
 	@echo "make soak        does a worker keep its memory over 2,000 jobs?"
+	@echo "make scale       64 workers with a stub for a model: throughput, Redis, shards, lanes; 15 minutes"
 	@echo "make bench       print the figures that the README quotes"
 	@echo "make phantom     train the phantom model again (15 minutes on 2 cores)"
 
@@ -53,6 +54,14 @@ chaos: $(READY)
 # Memory of a worker's parent and child over 2,000 phantom jobs; some 5 minutes.
 soak: $(READY)
 	$(BIN)/python benchmarks/soak.py
+
+# 64 workers without torch take some 5 GB, and two cores up to a minute to start them. A figure that
+# is missed ends none of the others.
+scale: $(READY)
+	-$(BIN)/python benchmarks/scale.py
+	-$(BIN)/python benchmarks/queued.py
+	-$(BIN)/python benchmarks/shards.py
+	-$(BIN)/python benchmarks/lanes.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -11,6 +11,9 @@ from medgemma_tasks.transport import travels_plain
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+CONNECTIONS = 64
+"""Connections that a client keeps. Of more threads at once the others make one for each call."""
+
 
 def make_client(session: Any, settings: Settings, read_timeout: float) -> S3Client:
     """A client of a boto3 session. ``read_timeout``: seconds that the server may take to answer.
@@ -25,6 +28,7 @@ def make_client(session: Any, settings: Settings, read_timeout: float) -> S3Clie
         s3={"addressing_style": "path"},
         connect_timeout=settings.connect_timeout,
         read_timeout=read_timeout,
+        max_pool_connections=CONNECTIONS,
         retries={"mode": "standard", "total_max_attempts": 2},
         # The newer checksum trailers are unknown to many S3 servers.
         request_checksum_calculation="when_required",

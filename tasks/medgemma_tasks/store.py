@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cached_property
 from http.client import HTTPException
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from medgemma_tasks.entry import Entry, entries_of
@@ -57,8 +57,10 @@ class Store:
     when it says no; both name its address without credentials.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, at_once: int | None = None) -> None:
+        """at_once: how many calls may be under way, of all threads together; None: any number."""
         self.settings = settings
+        self._gate = nullcontext() if at_once is None else BoundedSemaphore(at_once)
         self._clients: dict[float, S3Client] = {}
         self._making = Lock()
 
@@ -244,7 +246,8 @@ class Store:
         from urllib3.exceptions import HTTPError
 
         try:
-            return action()
+            with self._gate:
+                return action()
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
             if code in passed:

@@ -113,3 +113,49 @@ def test_the_benchmark_of_batches_finds_the_same_tokens_and_maps() -> None:
     assert len(exact) == 3, done.stderr
     assert all(line.endswith(": met") for line in exact)
     assert "explaining together takes" in done.stdout
+
+
+def told(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """What of a benchmark's lines stands before each verdict; the exit status agrees with them."""
+    lines = [line.rpartition(": ") for line in done.stdout.splitlines()]
+    found = [(what, verdict) for what, _, verdict in lines if verdict in ("met", "MISSED")]
+    assert found, done.stderr
+    assert done.returncode == int(any(verdict == "MISSED" for _, verdict in found)), done.stderr
+    return [what for what, _ in found]
+
+
+def test_many_workers_are_measured_with_shards_and_with_single_jobs() -> None:
+    done = run("benchmarks/scale.py --workers 1 2 --seconds 0.1 --each 8 --idle 1")
+    assert [what.partition(": ")[0] for what in told(done)] == [
+        "2 workers, shards of 8",
+        "2 workers, single jobs",
+    ]
+    ran = [
+        line.strip().partition(" in ")[0]
+        for line in done.stdout.splitlines()
+        if " jobs in " in line
+    ]
+    assert ran[:2] == ["shards of 8, 8 jobs", "single jobs, 8 jobs"]
+    assert ran[2:] == ["shards of 8, 16 jobs", "single jobs, 16 jobs"]
+    assert " runs of " not in done.stdout  # each job ran once
+
+
+def test_what_a_queued_job_costs_in_redis_is_told_by_size_of_message() -> None:
+    done = run("benchmarks/queued.py --count 640 --shards 32 1")
+    assert [what.partition(": ")[0] for what in told(done)] == ["messages of 32", "messages of  1"]
+
+
+def test_shards_are_measured_against_single_jobs_on_one_worker() -> None:
+    done = run("benchmarks/shards.py --count 4 --rounds 1 --shard 2", OMP_NUM_THREADS="1")
+    assert [what.partition(": ")[0] for what in told(done)] == [
+        "generation a job, times faster",
+        "jobs a second, times more",
+        "device busy within a shard",
+    ]
+
+
+def test_interactive_jobs_are_timed_beside_a_backfill() -> None:
+    done = run("benchmarks/lanes.py --count 6 --shard 2", OMP_NUM_THREADS="1")
+    waited, backfill = told(done)
+    assert waited.startswith("p95 ")
+    assert backfill.startswith("backfill: 6 of 6 jobs succeeded")

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -224,3 +227,32 @@ def test_a_job_that_is_cancelled_in_the_middle_of_a_call_is_no_trouble_of_the_st
         store._call(interrupted)
     with pytest.raises(StoreUnreachable):
         store._call(broken)
+
+
+@pytest.mark.parametrize(("at_once", "seen"), [(2, 2), (None, 6)])
+def test_no_more_calls_are_under_way_than_are_allowed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, at_once: int | None, seen: int
+) -> None:
+    store, under_way, most = Store(settings, at_once), threading.Semaphore(0), list[int]()
+    go_on, counting, now = threading.Event(), threading.Lock(), [0]
+
+    def put_object(**_: Any) -> None:
+        with counting:
+            now[0] += 1
+            most.append(now[0])
+        under_way.release()
+        go_on.wait(10)
+        with counting:
+            now[0] -= 1
+
+    client = SimpleNamespace(put_object=put_object)
+    monkeypatch.setattr(store, "_client", lambda _: client)
+    with ThreadPoolExecutor(6) as pool:
+        puts = [pool.submit(store.put, f"k{k}", b"") for k in range(6)]
+        for _ in range(seen):
+            assert under_way.acquire(timeout=10)
+        assert not under_way.acquire(blocking=False)
+        go_on.set()
+        for put in puts:
+            put.result(10)
+    assert max(most) == seen

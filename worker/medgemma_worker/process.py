@@ -37,6 +37,10 @@ log = logging.getLogger(__name__)
 BEAT = 1.0
 """Seconds between two beats of the child's heart."""
 
+STORE_CALLS = 4
+"""Calls to the store that the jobs of a worker make at once. Many workers that start on a shard at
+the same moment would else ask for so much that none is answered in time, again and again."""
+
 LOADS = 3
 """Children that may die in a row while they load; then the worker ends."""
 
@@ -48,7 +52,7 @@ class Process:
         self._settings = settings
         self._engine = engine
         self._board = board
-        self._store = Store(settings)
+        self._store = Store(settings, STORE_CALLS)
         self._live = LiveState(settings)
         self._device = Device(engine, board, Batching(settings.longest_step))
         self._pool = ThreadPoolExecutor(PLACES, "job")
