@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from medgemma_client.question import Wanted
@@ -17,8 +16,6 @@ from medgemma_tasks.asking import Prompt
 from medgemma_tasks.errors import MedGemmaError
 
 Priority: TypeAlias = Literal["batch", "interactive"]
-
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,9 +39,9 @@ class Row:
     answer: str | None = None
     """Explain this answer, and generate none."""
     priority: Priority = "batch"
-    metadata: Mapping[str, str] = _NOTHING
+    metadata: Mapping[str, str] = field(default_factory=dict)
     """Whatever else its line says, by column; carried to the results."""
-    options: Mapping[str, Any] = _NOTHING
+    options: Mapping[str, Any] = field(default_factory=dict)
     """What else ``Client.submit`` takes, as plain JSON values: method, max_new_tokens ..."""
 
     @property
