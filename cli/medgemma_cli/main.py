@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from medgemma_cli import backfill as backfill_command
 from medgemma_cli import dead, demo, evaluate, jobs, layers
 from medgemma_cli import queue as queue_command
 from medgemma_cli import reconcile as reconcile_command
@@ -35,6 +36,7 @@ app.command("submit")(jobs.submit)
 app.command("status")(jobs.status)
 app.command("fetch")(jobs.fetch)
 app.command("cancel")(jobs.cancel)
+app.command("backfill")(backfill_command.backfill)
 app.command("queue")(queue_command.queue)
 app.command("reconcile")(reconcile_command.reconcile)
 app.command("dead")(dead.dead)

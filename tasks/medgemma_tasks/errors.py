@@ -277,6 +277,12 @@ class RunNotFound(JobError):
     code = "run_not_found"
 
 
+class RunUnderWay(JobError):
+    """Another process works on the run."""
+
+    code = "run_under_way"
+
+
 # --- the model ---------------------------------------------------------------------------------
 
 
@@ -325,6 +331,12 @@ class ServiceError(MedGemmaError):
 
 class BrokerUnreachable(ServiceError):
     code = "broker_unreachable"
+
+
+class QueueFull(ServiceError):
+    """As many messages wait as may. Details: ``waiting``, ``limit``."""
+
+    code = "queue_full"
 
 
 class StoreUnreachable(ServiceError):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from medgemma_tasks.connection import unreachable
+from medgemma_tasks.connection import Connected, unreachable
+from medgemma_tasks.errors import QueueFull
 from medgemma_tasks.layout import model_slug
 from medgemma_tasks.models import JobId, Strict, Tenant
 from medgemma_tasks.settings import Settings
@@ -131,6 +132,20 @@ def queue_settings(settings: Settings) -> dict[str, Any]:
         "worker_send_task_events": False,
         "enable_utc": True,
     }
+
+
+def check_room(connection: Connected, model: str, *, batch: bool = False) -> None:
+    """Raise QueueFull where as many messages wait on a model's queue as may."""
+    queue, limit = queue_names(model)[batch], connection.settings.max_queued
+    with connection.connected() as redis:
+        waiting = redis.llen(queue)
+    if waiting >= limit:
+        raise QueueFull(
+            f"{waiting} messages wait for {model}, and {limit} may (MEDGEMMA_MAX_QUEUED). Submit "
+            "later, or start more workers.",
+            waiting=waiting,
+            limit=limit,
+        )
 
 
 def publish(

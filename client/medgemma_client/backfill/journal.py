@@ -1,0 +1,269 @@
+"""What a run has come to so far, in a file of SQLite beside its results: by it a run is resumed.
+
+A row has its line here before a message of its job is published, so whatever ends the process, the
+next one finds each job. Commits survive the death of the process; of those that a power cut takes,
+the rows are submitted again, as the same jobs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from medgemma_client.backfill.item import Item, RowState
+from medgemma_client.backfill.rows import BadRow, Row
+from medgemma_tasks.errors import DuplicateItem, FileUnwritable, InvalidRequest
+
+_SCHEMA = """\
+CREATE TABLE IF NOT EXISTS rows (
+    item TEXT PRIMARY KEY, number INTEGER NOT NULL, fingerprint TEXT NOT NULL,
+    state TEXT NOT NULL, job TEXT, place INTEGER, answer TEXT, peak TEXT, code TEXT, message TEXT,
+    metadata TEXT NOT NULL, met INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS of_job ON rows (job);
+CREATE UNIQUE INDEX IF NOT EXISTS in_place ON rows (place);
+CREATE TABLE IF NOT EXISTS refused (
+    number INTEGER PRIMARY KEY, item TEXT, code TEXT NOT NULL, message TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+_COLUMNS = "number, item, state, job, answer, peak, code, message, metadata"
+_COMMIT_EVERY = 500
+"""Rows that were only met: losing that costs nothing but meeting them again."""
+
+
+@dataclass(frozen=True)
+class Met:
+    """A row of the manifest, and what is known of it."""
+
+    state: RowState
+    job_id: str | None = None
+    code: str | None = None
+    item: Item | None = None
+    """Where it ended before."""
+
+
+class Journal:
+    """The lines of one run, for several threads. Raises FileUnwritable where the disk is full."""
+
+    def __init__(self, path: Path, run: str, place: str) -> None:
+        """``place``: what a row depends on beside itself; see ``naming``. Raises InvalidRequest
+        where the file is of another run."""
+        self._lock = RLock()
+        self._place = place
+        self._unsaved = 0
+        with _writing():
+            self._db = sqlite3.connect(path, timeout=10, check_same_thread=False)
+            self._db.isolation_level = None  # transactions are begun by hand
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.executescript(_SCHEMA)
+            if (self.fact("run") or run) != run:
+                raise InvalidRequest(
+                    "The folder holds another run (its manifest, or something else of it, was "
+                    f"changed). Choose another folder, or go on with that one by its name: "
+                    f"{self.fact('run')}."
+                )
+            self.note("run", run)
+            self._session = int(self.fact("session") or 0) + 1
+            self.note("session", str(self._session))
+            self._db.execute("DELETE FROM refused")  # they are met again, and cost little
+        self._places = self._one("SELECT coalesce(max(place) + 1, 0) FROM rows")
+
+    def close(self) -> None:
+        with self._lock, _writing():
+            self._save()
+            self._db.close()
+
+    # --- what is met and done ------------------------------------------------------------------
+
+    def meet(self, row: Row) -> Met:
+        """Remember that the manifest has this row; what is known of it, from before too.
+
+        Raises DuplicateItem where an earlier row of it has the same item.
+        """
+        fingerprint = hashlib.sha256((self._place + row.fingerprint()).encode()).hexdigest()
+        metadata = json.dumps(dict(row.metadata))
+        with self._lock, _writing():
+            found = self._db.execute(
+                f"SELECT {_COLUMNS}, fingerprint, met FROM rows WHERE item = ?",  # noqa: S608
+                (row.item,),
+            ).fetchone()
+            if found is not None and found[-1] == self._session:
+                raise DuplicateItem(f"Row {found[0]} has the same item; each row needs its own.")
+            self._change()
+            if found is None or found[-2] != fingerprint:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO rows (item, number, fingerprint, state, metadata, met) "
+                    "VALUES (?, ?, ?, ?, ?, ?)",
+                    (row.item, row.number, fingerprint, RowState.WAITING, metadata, self._session),
+                )
+                return Met(RowState.WAITING)
+            self._db.execute(
+                "UPDATE rows SET number = ?, met = ? WHERE item = ?",
+                (row.number, self._session, row.item),
+            )
+        item = _item((row.number, *found[1 : len(_COLUMNS.split(", "))]), earlier=True)
+        ended = item if item.state.ended else None
+        return Met(item.state, item.job_id, item.code, ended)
+
+    def submitted(self, rows: Sequence[tuple[str, str]]) -> None:
+        """Item and job id of rows whose requests lie in the store."""
+        with self._lock, _writing():
+            for item, job_id in rows:
+                self._change()
+                self._db.execute(
+                    "UPDATE rows SET state = ?, job = ?, place = coalesce(place, ?), answer = NULL,"
+                    " peak = NULL, code = NULL, message = NULL WHERE item = ?",
+                    (RowState.SUBMITTED, job_id, self._places, item),
+                )
+                self._places += 1
+            self._save()
+
+    def ended(self, item: str, **came_to: Any) -> Item:
+        """A row came to this: state, answer, peak, code, message."""
+        names = ", ".join(f"{name} = ?" for name in came_to)
+        with self._lock, _writing():
+            self._change()
+            self._db.execute(
+                f"UPDATE rows SET {names} WHERE item = ?",  # noqa: S608
+                (*came_to.values(), item),
+            )
+            self._save()
+            found = self._db.execute(
+                f"SELECT {_COLUMNS} FROM rows WHERE item = ?",  # noqa: S608
+                (item,),
+            ).fetchone()
+        return _item(found)
+
+    def refuse_line(self, bad: BadRow) -> Item:
+        """A line of the manifest that is no row."""
+        with self._lock, _writing():
+            self._change()
+            self._db.execute(
+                "INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?)",
+                (bad.number, bad.item, bad.code, bad.message),
+            )
+        return _refused((bad.number, bad.item, bad.code, bad.message))
+
+    # --- what is read at the end ---------------------------------------------------------------
+
+    def items(self, *, whole: bool) -> Iterator[Item]:
+        """All rows in the order of the manifest; ``whole``: only those that it has now, since it
+        was read to its end."""
+        met = self._session if whole else 0
+        with self._lock, _writing():
+            self._save()
+            found = self._db.execute(
+                f"SELECT {_COLUMNS} FROM rows WHERE met >= ? AND state != ? "  # noqa: S608
+                "UNION ALL SELECT number, item, 'refused', NULL, NULL, NULL, code, message, '{}' "
+                "FROM refused ORDER BY number",
+                (met, RowState.WAITING),
+            )
+            yield from map(_item, found)
+
+    def counts(self, *, whole: bool) -> dict[str, int]:
+        """How many rows stand where."""
+        with self._lock, _writing():
+            met = self._session if whole else 0
+            found = dict(
+                self._db.execute(
+                    "SELECT state, count(*) FROM rows WHERE met >= ? GROUP BY state", (met,)
+                )
+            )
+            refused = self._one("SELECT count(*) FROM refused")
+        counts = {state.value: int(found.get(state.value, 0)) for state in RowState}
+        counts[RowState.REFUSED.value] += refused
+        return counts
+
+    def codes(self, *, whole: bool) -> dict[str, int]:
+        """How many rows ended by which code."""
+        with self._lock, _writing():
+            return dict(
+                self._db.execute(
+                    "SELECT code, count(*) FROM (SELECT code FROM rows WHERE met >= ? AND code "
+                    "IS NOT NULL UNION ALL SELECT code FROM refused) GROUP BY code ORDER BY code",
+                    (self._session if whole else 0,),
+                )
+            )
+
+    def jobs(self, start: int, end: int) -> list[tuple[str, int]]:
+        """Job id and number of the rows in these places: in the order of their submission."""
+        with self._lock, _writing():
+            return self._db.execute(
+                "SELECT job, number FROM rows WHERE place >= ? AND place < ? ORDER BY place",
+                (start, end),
+            ).fetchall()
+
+    @property
+    def places(self) -> int:
+        """One more than the last place that is taken."""
+        return self._places
+
+    # --- what is known of the run itself -------------------------------------------------------
+
+    def fact(self, name: str) -> str | None:
+        with self._lock:
+            found = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return None if found is None else str(found[0])
+
+    def note(self, name: str, value: str) -> None:
+        with self._lock, _writing():
+            self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+    def _one(self, query: str) -> int:
+        return int(self._db.execute(query).fetchone()[0])
+
+    def _change(self) -> None:
+        """Be within a transaction, and end one that has become long."""
+        if self._unsaved >= _COMMIT_EVERY:
+            self._save()
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN")
+        self._unsaved += 1
+
+    def _save(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
+        self._unsaved = 0
+
+
+def _item(found: Sequence[Any], *, earlier: bool = False) -> Item:
+    number, item, state, job, answer, peak, code, message, metadata = found
+    return Item(
+        number=number,
+        item=item,
+        state=RowState(state),
+        job_id=job,
+        answer=answer,
+        peak=peak,
+        code=code,
+        message=message,
+        metadata=json.loads(metadata),
+        earlier=earlier,
+    )
+
+
+def _refused(found: Sequence[Any]) -> Item:
+    number, item, code, message = found
+    return Item(number=number, item=item, state=RowState.REFUSED, code=code, message=message)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
+        # Its text names the file; its code says enough.
+        why = getattr(error, "sqlite_errorname", type(error).__name__)
+        raise FileUnwritable(
+            f"The journal of the run cannot be written ({why}). Is the disk full? The run goes on "
+            "where it stopped when it is started again."
+        ) from None
