@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from medgemma_tasks.layout import job_prefix
 from medgemma_tasks.models import State
+from medgemma_tasks.queue import queue_names
 from tests.parts import picture
-from tests.service.harness import Service
-from tests.stub_engine import ANSWER
+from tests.service.harness import Service, until
+from tests.stub_engine import ANSWER, StubEngine
 
 WAIT = 90.0
 ROWS = 60
@@ -63,7 +67,8 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def starts(service: Service) -> Counter[str]:
-    lines = service.worker.ledger_path.read_text().splitlines()
+    path = service.worker.ledger_path
+    lines = path.read_text().splitlines() if path.exists() else []
     return Counter(line.split()[1] for line in lines if line.startswith("start "))
 
 
@@ -118,3 +123,93 @@ def test_a_manifest_comes_to_its_answers_and_what_cannot_be_asked_is_named(
     assert marks_of(idle, jobs) == {State.SUCCEEDED: 55, State.FAILED: 1}
     assert sorted(idle.ledger.run_jobs(summary["run"])) == sorted(jobs)
     assert set(starts(idle).values()) == {1}
+
+
+def test_killed_in_the_middle_and_started_again_it_ends_each_row_once(
+    idle: Service, tmp_path: Path
+) -> None:
+    path = manifest(tmp_path, good_rows(tmp_path, ROWS, "sleep 0.05 row"))
+    arguments = (str(path), "--out", "out", "--in-flight", "20", "--shard", "4")
+    with idle.worker as worker:
+        for ends in (5, 30):
+            first = Command(tmp_path, *arguments)
+            until(lambda ends=ends: starts(idle).total() >= ends, WAIT, lambda: worker.log)  # type: ignore[misc]
+            first.process.send_signal(signal.SIGKILL)
+            assert first.ends()[0] == -signal.SIGKILL
+            assert not (tmp_path / "out" / "results.csv").exists()
+        status, said, wrong = Command(tmp_path, *arguments).ends()
+    assert status == 0, wrong
+    assert f"{ROWS} rows: {ROWS} succeeded" in said
+    results = table(tmp_path / "out" / "results.csv")
+    assert [row["item"] for row in results] == [f"i{k:03}" for k in range(ROWS)]
+    jobs = [row["job"] for row in results]
+    assert len(set(jobs)) == ROWS
+    assert marks_of(idle, jobs) == {State.SUCCEEDED: ROWS}
+    assert starts(idle) == dict.fromkeys(jobs, 1)
+
+
+def test_interrupted_it_writes_its_files_and_goes_on_later(idle: Service, tmp_path: Path) -> None:
+    path = manifest(tmp_path, good_rows(tmp_path, ROWS, "sleep 0.05 row"))
+    arguments = (str(path), "--out", "out", "--in-flight", "20")
+    with idle.worker as worker:
+        first = Command(tmp_path, *arguments)
+        until(lambda: starts(idle).total() >= 10, WAIT, lambda: worker.log)
+        first.process.send_signal(signal.SIGINT)
+        status, said, wrong = first.ends()
+        assert status == 130
+        assert "not ended" in said
+        assert "Start it again" in wrong
+        assert "Traceback" not in wrong
+        summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+        assert not summary["complete"]
+        assert 0 < summary["succeeded"] < ROWS
+        states = Counter(row["state"] for row in table(tmp_path / "out" / "results.csv"))
+        assert states["succeeded"] == summary["succeeded"]
+        assert states["submitted"] == summary["submitted"] <= 20
+        assert table(tmp_path / "out" / "failures.csv") == []
+        assert Command(tmp_path, *arguments).ends()[0] == 0
+        before = starts(idle)
+        assert before.total() == len(before) == ROWS
+        # And once more: there is nothing to do.
+        status, said, _ = Command(tmp_path, *arguments, "--json").ends()
+    assert status == 0
+    assert json.loads(said)["succeeded"] == ROWS
+    assert starts(idle) == before
+
+
+def test_what_failed_runs_again_only_when_that_is_asked_for(idle: Service, tmp_path: Path) -> None:
+    rows = [*good_rows(tmp_path, 3), ("crashes", "0.png", "crash once please", "")]
+    path = manifest(tmp_path, [*rows, ("comes", "later.png", "Row?", "")])
+    with idle.worker:
+        assert Command(tmp_path, str(path), "--out", "out").ends()[0] == 1
+        failures = table(tmp_path / "out" / "failures.csv")
+        assert [row["code"] for row in failures] == ["internal_error", "file_unreadable"]
+        picture().save(tmp_path / "later.png")
+        assert Command(tmp_path, str(path), "--out", "out").ends()[0] == 1
+        assert starts(idle).total() == 4
+        status, said, _ = Command(tmp_path, str(path), "--out", "out", "--retry-failed").ends()
+    assert status == 0, said
+    assert table(tmp_path / "out" / "failures.csv") == []
+    ran = sorted(starts(idle).values())
+    assert ran == [1, 1, 1, 1, 2]
+
+
+def test_a_queue_that_is_full_is_waited_for(
+    idle: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four messages fit on the queue, and somebody else's fill it at first."""
+    idle.ledger.publish_model(StubEngine().served)
+    batch = queue_names("phantom")[1]
+    idle.redis.lpush(batch, *["x"] * 4)
+    monkeypatch.setenv("MEDGEMMA_MAX_QUEUED", "4")
+    path = manifest(tmp_path, good_rows(tmp_path, 12))
+    command = Command(tmp_path, str(path), "--out", "out", "--shard", "1")
+    until((tmp_path / "out" / "journal.sqlite").exists, WAIT)
+    requests = lambda: idle.ledger.store.keys("local/jobs/")  # noqa: E731
+    until(lambda: len(requests()) == 12, WAIT)
+    assert idle.redis.llen(batch) == 4
+    idle.redis.delete(batch)
+    until(lambda: idle.redis.llen(batch) == 4, WAIT)
+    with idle.worker:
+        assert command.ends()[0] == 0
+    assert len(starts(idle)) == 12
