@@ -167,7 +167,7 @@ def _follow(work: Backfill, as_json: bool) -> None:
     items = iter(work)
     try:
         # Closed even where it is broken off between two items: then too it writes its files.
-        with closing(items), told(work, quiet=as_json) as tell:  # type: ignore[type-var]
+        with closing(items), told(work, quiet=as_json) as tell:
             for item in items:
                 tell(item)
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ run goes on from its journal when it is started again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -77,8 +77,9 @@ class Backfill:
         """What it came to, once the iteration has ended."""
         self._events: Queue[Item | Exception | int] = Queue(EVENTS)
         self._stop = Event()
+        self._broken_off = False
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Generator[Item, None, None]:
         started_at = datetime.now(UTC)
         with (
             Folder(self.folder, self.run, resume=self._choices.resume) as folder,
@@ -88,13 +89,21 @@ class Backfill:
             leavings.begin()
             try:
                 yield from self._work(journal, leavings)
-            except BaseException:
+            except BaseException as error:
                 self._write(journal, started_at, complete=False)
                 with suppress(ServiceError):  # what broke it off is to be told
                     leavings.end(self.summary)
+                if isinstance(error, StoppedError):
+                    return
                 raise
             self._write(journal, started_at, complete=True)
             leavings.end(self.summary)
+
+    def stop(self) -> None:
+        """End the iteration early, from another thread: as if nothing more were there."""
+        self._broken_off = True
+        with suppress(Full):  # then nobody waits for an event
+            self._events.put_nowait(StoppedError())
 
     def _work(self, journal: Journal, leavings: Leavings) -> Iterator[Item]:
         in_flight = Room(self._choices.in_flight)
@@ -146,6 +155,8 @@ class Backfill:
         told, met = 0, None
         while told != met:
             event = self._events.get()
+            if self._broken_off:
+                raise StoppedError
             if isinstance(event, Exception):
                 raise event
             if isinstance(event, int):
