@@ -94,6 +94,16 @@ def input_key(tenant: str, image: str, suffix: str = "png") -> str:
     return f"{check_tenant(tenant)}/inputs/{_checked(_sha256, image, 'image name')}.{suffix}"
 
 
+def inputs_prefix(tenant: str) -> str:
+    return f"{check_tenant(tenant)}/inputs/"
+
+
+def input_name(key: str) -> str | None:
+    """The name of the image whose pixels lie under a key; None of any other."""
+    parts = key.split("/")
+    return parts[2].removesuffix(".png") if len(parts) == 3 and key.endswith(".png") else None
+
+
 def job_prefix(tenant: str, job_id: str) -> str:
     return f"{check_tenant(tenant)}/jobs/{check_job_id(job_id)}/"
 
