@@ -134,8 +134,9 @@ def queue_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
-def check_room(connection: Connected, model: str, *, batch: bool = False) -> None:
-    """Raise QueueFull where as many messages wait on a model's queue as may."""
+def check_room(connection: Connected, model: str, *, batch: bool = False) -> int:
+    """How many more messages may wait on a model's queue. Raises QueueFull where none may, and
+    BrokerUnreachable."""
     queue, limit = queue_names(model)[batch], connection.settings.max_queued
     with connection.connected() as redis:
         waiting = redis.llen(queue)
@@ -146,6 +147,7 @@ def check_room(connection: Connected, model: str, *, batch: bool = False) -> Non
             waiting=waiting,
             limit=limit,
         )
+    return limit - waiting
 
 
 def publish(

@@ -1,7 +1,8 @@
 """Finding the marks of many jobs as they come.
 
 A bell in Redis says which job ended. A bell can be missed, and Redis can be away, so each job is
-also looked at now and then: seldom, and all of them together within LOOKS_A_SECOND.
+also looked at now and then: seldom, and all of them together within LOOKS_A_SECOND, unless such
+looks find something.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import ExplanationRecord
 
-LOOKS_A_SECOND = 50.0
-"""That nobody rang for: a tenth of what one process can ask a store."""
+LOOKS_A_SECOND, WITHOUT_BELLS = 20.0, 100.0
+"""That nobody rang for: a small part of what one process can ask a store; and where Redis is away,
+so that nobody can ring."""
 FIRST_LOOK, LAST_LOOK, BACK_OFF = 1.0, 30.0, 1.5
 """Seconds until a job is looked at, and until it is again."""
 TICK = 0.2
@@ -51,6 +53,7 @@ class Collector:
         self._ended, self._failed = ended, failed
         self._watched: dict[str, _Watch] = {}
         self._due: list[tuple[float, str]] = []
+        self._looks, self._looked_at = 0.0, time.monotonic()
         self._lock = Lock()
         self._stop = Event()
         self._pool = ThreadPoolExecutor(LOOKERS, "marks")
@@ -86,11 +89,11 @@ class Collector:
                         while not self._stop.is_set():
                             for job_id in bells.rung(TICK):
                                 self._ring(job_id)
-                            self._look_at_due()
+                            self._look_at_due(LOOKS_A_SECOND)
                 except BrokerUnreachable:
                     until = time.monotonic() + REDIS_PAUSE
                     while time.monotonic() < until and not self._stop.wait(TICK):
-                        self._look_at_due()
+                        self._look_at_due(WITHOUT_BELLS)
         except Exception as error:  # noqa: BLE001 - it is raised where the items are read
             self._failed(error)
 
@@ -105,9 +108,11 @@ class Collector:
             watch.looking = True
         self._pool.submit(self._look, job_id)
 
-    def _look_at_due(self) -> None:
+    def _look_at_due(self, rate: float) -> None:
         now = time.monotonic()
-        for _ in range(max(1, round(LOOKS_A_SECOND * TICK))):
+        self._looks = min(self._looks + rate * (now - self._looked_at), max(self._looks, rate))
+        self._looked_at = now
+        while self._looks >= 1:
             with self._lock:
                 if not self._due or self._due[0][0] > now:
                     return
@@ -116,6 +121,7 @@ class Collector:
                 if watch is None or watch.looking:
                     continue
                 watch.looking = True
+                self._looks -= 1
             self._pool.submit(self._look, job_id)
 
     def _look(self, job_id: str) -> None:
@@ -124,7 +130,7 @@ class Collector:
             while True:
                 with self._lock:
                     watch = self._watched[job_id]
-                    watch.rung = False
+                    rang, watch.rung = watch.rung, False
                 try:
                     found = self._ledger.record(job_id)
                 except StoreUnreachable:
@@ -134,6 +140,8 @@ class Collector:
                 with self._lock:
                     if found is not None:
                         del self._watched[job_id]
+                        # Where a look found what nobody rang for, others will.
+                        self._looks += 0 if rang else 2
                         break
                     if watch.rung and not self._stop.is_set():
                         continue

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 from medgemma_client.backfill.item import Item, RowState
-from medgemma_client.backfill.journal import Journal
+from medgemma_client.backfill.journal import Journal, Met
 from medgemma_client.backfill.patience import Room, StoppedError, patiently
 from medgemma_client.backfill.publishing import Ready, Shards
 from medgemma_client.backfill.reading import Read, Readers
@@ -21,11 +21,18 @@ from medgemma_tasks.errors import (
     InputError,
     RequestError,
 )
+from medgemma_tasks.walking import pages
 
 UPLOADERS = 8
 """Rows that are written beside each other. Signing is what takes long, and one core does it."""
+TOGETHER = 64
+"""Rows of a file that are looked up in the journal together."""
 UPLOAD_BYTES = 2**28
 """Of images that are being written; those of one row may have more, and are then alone."""
+
+SAMPLE = 32
+"""One row in so many is asked whether its job ended before; where it did, the next is asked too. So
+a manifest to which rows were added is gone through quickly, and a new one at little cost."""
 
 ROW_ERRORS = (RequestError, InputError)
 """What is wrong with one row, and costs no other."""
@@ -42,19 +49,22 @@ class Feeder:
         watched: Watched,
         in_flight: Room,
         retry_failed: bool,
+        together: int,
         done: Callable[[Item], None],
         failed: Callable[[Exception], None],
         stop: Event,
     ) -> None:
-        """``in_flight``: room for jobs that have not ended. ``done``: told of rows that ended
+        """``in_flight``: room for jobs that have not ended. ``together``: rows that come at once,
+        so that the first of them need not be waited with. ``done``: told of rows that ended
         without a job, or before. ``failed``: told of what ends the run."""
         self._journal, self._uploader = journal, uploader
         self._shards, self._watched = shards, watched
         self._in_flight, self._uploads = in_flight, Room(2 * UPLOADERS, UPLOAD_BYTES)
-        self._retry_failed = retry_failed
+        self._retry_failed, self._together = retry_failed, together
         self._done, self._failed, self._stop = done, failed, stop
         self._again: dict[str, str | None] = {}
         """Rows that run again, and by which code they failed."""
+        self._asked, self._one_ended = 0, False
         self.met = 0
         """Rows, so far."""
 
@@ -78,27 +88,30 @@ class Feeder:
 
     def _new(self, rows: Iterable[Row | BadRow]) -> Iterator[Row]:
         """Those rows that are to be read; with all others it is done what is to be done."""
-        for row in rows:
-            if self._stop.is_set():
-                raise StoppedError
-            self.met += 1
-            if isinstance(row, BadRow):
-                self._done(self._journal.refuse_line(row))
-                continue
-            try:
-                met = self._journal.meet(row)
-            except DuplicateItem as error:
-                bad = BadRow.of(row.number, row.item, error)
-                self._done(self._journal.refuse_line(bad))
-                continue
-            if met.item is not None:
-                if met.state is RowState.SUCCEEDED or not self._retry_failed:
-                    self._done(met.item)
-                    continue
-                self._again[row.item] = met.code
-            elif met.job_id is not None and self._goes_on(row, met.job_id):
-                continue
-            yield row
+        for page in pages(rows, self._together):
+            self.met += len(page)
+            good = [row for row in page if isinstance(row, Row)]
+            mets = iter(self._journal.meet(good))
+            for row in page:
+                if self._stop.is_set():
+                    raise StoppedError
+                if isinstance(row, BadRow):
+                    self._done(self._journal.refuse_line(row))
+                elif self._is_to_be_read(row, next(mets)):
+                    yield row
+
+    def _is_to_be_read(self, row: Row, met: Met) -> bool:
+        if met.state is None:
+            why = DuplicateItem(f"Row {met.first} has the same item; each row needs its own.")
+            self._done(self._journal.refuse_line(BadRow.of(row.number, row.item, why)))
+            return False
+        if met.item is not None:
+            if met.state is RowState.SUCCEEDED or not self._retry_failed:
+                self._done(met.item)
+                return False
+            self._again[row.item] = met.code
+            return True
+        return met.job_id is None or not self._goes_on(row, met.job_id)
 
     def _goes_on(self, row: Row, job_id: str) -> bool:
         """Whether the job of a run that was broken off is waited for; it may need a message."""
@@ -116,13 +129,15 @@ class Feeder:
         return True
 
     def _upload(self, read: Read, size: int) -> None:
-        row, ready = read.row, None
+        row = read.row
         try:
             request = self._uploader.request_of(read)
+            ready = Ready(row.item, request.job_id, request.batch)
             again = row.item in self._again
+            if not again and self._ended_before(ready):
+                return
             damaged = self._again.pop(row.item, None) == ArtifactDamaged.code
             self._uploader.upload(read, request, anew=damaged)
-            ready = Ready(row.item, request.job_id, request.batch)
             if again and self._watched.put_back(ready, request):
                 return
             self._shards.add(ready)
@@ -135,6 +150,16 @@ class Feeder:
             self._failed(error)
         finally:
             self._uploads.give(size)
+
+    def _ended_before(self, ready: Ready) -> bool:
+        """Whether there is nothing to do but to look at its mark."""
+        self._asked += 1  # threads may miss one another's: it is a sample
+        if not self._one_ended and self._asked % SAMPLE != 1:
+            return False
+        self._one_ended = patiently(lambda: self._watched.ledger.finished(ready.job_id), self._stop)
+        if self._one_ended:
+            self._watched.submit([ready], at_once=True)
+        return self._one_ended
 
     def _refuse(self, bad: BadRow) -> None:
         assert bad.item is not None, "a row that was read has an item"  # noqa: S101

@@ -19,7 +19,7 @@ from typing import Any
 
 from medgemma_client.backfill.item import Item, RowState
 from medgemma_client.backfill.rows import BadRow, Row
-from medgemma_tasks.errors import DuplicateItem, FileUnwritable, InvalidRequest
+from medgemma_tasks.errors import FileUnwritable, InvalidRequest
 
 _SCHEMA = """\
 CREATE TABLE IF NOT EXISTS rows (
@@ -43,11 +43,14 @@ _COMMIT_EVERY = 500
 class Met:
     """A row of the manifest, and what is known of it."""
 
-    state: RowState
+    state: RowState | None
+    """None: it has the item of an earlier row."""
     job_id: str | None = None
     code: str | None = None
     item: Item | None = None
     """Where it ended before."""
+    first: int = 0
+    """The row that has its item."""
 
 
 class Journal:
@@ -84,47 +87,58 @@ class Journal:
 
     # --- what is met and done ------------------------------------------------------------------
 
-    def meet(self, row: Row) -> Met:
-        """Remember that the manifest has this row; what is known of it, from before too.
+    def meet(self, rows: Sequence[Row]) -> list[Met]:
+        """Remember that the manifest has these rows; what is known of each, from before too.
 
-        Raises DuplicateItem where an earlier row of it has the same item.
+        One statement for all of them: with each, other threads take the interpreter's lock.
         """
-        fingerprint = hashlib.sha256((self._place + row.fingerprint()).encode()).hexdigest()
-        metadata = json.dumps(dict(row.metadata))
+        prints = [self._fingerprint(row) for row in rows]
+        found: dict[str, Sequence[Any]] = {}
+        mets, new, again = [], [], []
         with self._lock, _writing():
-            found = self._db.execute(
-                f"SELECT {_COLUMNS}, fingerprint, met FROM rows WHERE item = ?",  # noqa: S608
-                (row.item,),
-            ).fetchone()
-            if found is not None and found[-1] == self._session:
-                raise DuplicateItem(f"Row {found[0]} has the same item; each row needs its own.")
-            self._change()
-            if found is None or found[-2] != fingerprint:
-                self._db.execute(
-                    "INSERT OR REPLACE INTO rows (item, number, fingerprint, state, metadata, met) "
-                    "VALUES (?, ?, ?, ?, ?, ?)",
-                    (row.item, row.number, fingerprint, RowState.WAITING, metadata, self._session),
-                )
-                return Met(RowState.WAITING)
+            for line in self._db.execute(
+                f"SELECT {_COLUMNS}, fingerprint, met FROM rows "  # noqa: S608
+                "WHERE item IN (SELECT value FROM json_each(?))",
+                (json.dumps([row.item for row in rows]),),
+            ):
+                found[line[1]] = line
+            here: dict[str, int] = {}
+            for row, fingerprint in zip(rows, prints, strict=True):
+                known = found.get(row.item)
+                first = here.setdefault(row.item, row.number)
+                if first != row.number or (known is not None and known[-1] == self._session):
+                    mets.append(Met(None, first=first if known is None else known[0]))
+                elif known is None or known[-2] != fingerprint:
+                    new.append((row.item, row.number, fingerprint, json.dumps(dict(row.metadata))))
+                    mets.append(Met(RowState.WAITING))
+                else:
+                    again.append((row.item, row.number))
+                    mets.append(_met((row.number, *known[1:-2])))
+            self._change(len(rows))
             self._db.execute(
-                "UPDATE rows SET number = ?, met = ? WHERE item = ?",
-                (row.number, self._session, row.item),
+                "INSERT OR REPLACE INTO rows (item, number, fingerprint, state, metadata, met) "
+                "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), ?, json_extract(value, '$[3]'), ? FROM json_each(?)",
+                (RowState.WAITING, self._session, json.dumps(new)),
             )
-        item = _item((row.number, *found[1 : len(_COLUMNS.split(", "))]), earlier=True)
-        ended = item if item.state.ended else None
-        return Met(item.state, item.job_id, item.code, ended)
+            self._db.execute(
+                "UPDATE rows SET number = json_extract(value, '$[1]'), met = ? FROM json_each(?) "
+                "WHERE item = json_extract(value, '$[0]')",
+                (self._session, json.dumps(again)),
+            )
+        return mets
 
     def submitted(self, rows: Sequence[tuple[str, str]]) -> None:
         """Item and job id of rows whose requests lie in the store."""
         with self._lock, _writing():
-            for item, job_id in rows:
-                self._change()
-                self._db.execute(
-                    "UPDATE rows SET state = ?, job = ?, place = coalesce(place, ?), answer = NULL,"
-                    " peak = NULL, code = NULL, message = NULL WHERE item = ?",
-                    (RowState.SUBMITTED, job_id, self._places, item),
-                )
-                self._places += 1
+            placed = [(*row, self._places + k) for k, row in enumerate(rows)]
+            self._places += len(rows)
+            self._change()
+            self._db.execute(
+                "UPDATE rows SET state = ?, job = json_extract(value, '$[1]'), place = coalesce(place, json_extract(value, '$[2]'))"
+                ", answer = NULL, peak = NULL, code = NULL, message = NULL FROM json_each(?) "
+                "WHERE item = json_extract(value, '$[0]')",
+                (RowState.SUBMITTED, json.dumps(placed)),
+            )
             self._save()
 
     def ended(self, item: str, **came_to: Any) -> Item:
@@ -221,18 +235,26 @@ class Journal:
     def _one(self, query: str) -> int:
         return int(self._db.execute(query).fetchone()[0])
 
-    def _change(self) -> None:
+    def _change(self, rows: int = 1) -> None:
         """Be within a transaction, and end one that has become long."""
         if self._unsaved >= _COMMIT_EVERY:
             self._save()
         if not self._db.in_transaction:
             self._db.execute("BEGIN")
-        self._unsaved += 1
+        self._unsaved += rows
+
+    def _fingerprint(self, row: Row) -> str:
+        return hashlib.sha256((self._place + row.fingerprint()).encode()).hexdigest()
 
     def _save(self) -> None:
         if self._db.in_transaction:
             self._db.execute("COMMIT")
         self._unsaved = 0
+
+
+def _met(found: Sequence[Any]) -> Met:
+    item = _item(found, earlier=True)
+    return Met(item.state, item.job_id, item.code, item if item.state.ended else None)
 
 
 def _item(found: Sequence[Any], *, earlier: bool = False) -> Item:

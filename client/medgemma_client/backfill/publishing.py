@@ -22,6 +22,9 @@ LINGER = 0.5
 """Seconds that a job waits for others to share its message with."""
 ASKED_EVERY = 10.0
 """Seconds for which what workers said of shards holds."""
+LOOKED_EVERY = 1.0
+"""Seconds for which a queue that had room for so many messages has it, but for what is published
+here: others may fill it meanwhile."""
 FULL_PAUSE = 2.0
 """Seconds between two looks whether the queue has room again."""
 
@@ -54,6 +57,8 @@ class Shards:
         self._before, self._stop = before, stop
         self._publisher = Publisher(live.settings)
         self._ready: SimpleQueue[Ready | None] = SimpleQueue()
+        self._room: dict[bool, tuple[int, float]] = {}
+        """For so many messages, when it was looked at last; by whether it is the batch queue."""
         self._size, self._asked_at = SHARD, float("-inf")
 
     def add(self, ready: Ready) -> None:
@@ -89,16 +94,22 @@ class Shards:
 
     def publish(self, job_ids: Sequence[str], *, batch: bool) -> None:
         """One message, once the queue has room for it."""
-        while True:
-            try:
-                self._patiently(lambda: check_room(self._live, self._model, batch=batch))
-                break
-            except QueueFull:
-                self._stop.wait(FULL_PAUSE)
+        self._wait_for_room(batch)
         self._patiently(
             lambda: self._publisher.shard(self._model, self._live.tenant, job_ids, batch)
         )
         self._patiently(lambda: self._live.mark_queued([*job_ids]))
+
+    def _wait_for_room(self, batch: bool) -> None:
+        room, looked_at = self._room.get(batch, (0, 0.0))
+        while room < 1 or time.monotonic() > looked_at + LOOKED_EVERY:
+            try:
+                room = self._patiently(lambda: check_room(self._live, self._model, batch=batch))
+                looked_at = time.monotonic()
+            except QueueFull:
+                room = 0
+                self._stop.wait(FULL_PAUSE)
+        self._room[batch] = room - 1, looked_at
 
     def _flush(self, rows: Sequence[Ready], *, batch: bool) -> None:
         if rows and (jobs := self._before(rows)):

@@ -7,6 +7,7 @@ run goes on from its journal when it is started again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
@@ -18,7 +19,7 @@ from threading import Event, Thread
 from typing import Any
 
 from medgemma_client.backfill.choices import Choices
-from medgemma_client.backfill.feeding import Feeder
+from medgemma_client.backfill.feeding import TOGETHER, Feeder
 from medgemma_client.backfill.files import Folder, write_results, write_summary
 from medgemma_client.backfill.item import Item
 from medgemma_client.backfill.journal import Journal
@@ -128,9 +129,17 @@ class Backfill:
         watched = Watched(self._ledger, self._live, journal, ended, failed, stop)
         shards = Shards(self._live, model, self._choices.shard, before, stop)
         uploader = Uploader(self._ledger, self._served, stop)
-        again = self._choices.retry_failed
         feeder = Feeder(
-            journal, uploader, shards, watched, in_flight, again, self._put, failed, stop
+            journal,
+            uploader,
+            shards,
+            watched,
+            in_flight,
+            self._choices.retry_failed,
+            TOGETHER if isinstance(self._source, str | os.PathLike) else 1,
+            self._put,
+            failed,
+            stop,
         )
         threads = [
             Thread(target=self._guarded, args=(task,), daemon=True) for task in (feed, shards.run)

@@ -44,11 +44,11 @@ class Watched:
     def __exit__(self, *error: object) -> None:
         self._collector.__exit__()
 
-    def submit(self, rows: Sequence[Ready]) -> list[str]:
+    def submit(self, rows: Sequence[Ready], *, at_once: bool = False) -> list[str]:
         """Write rows down, and watch their jobs: those that are still to be published."""
         pairs = [(row.item, row.job_id) for row in rows]
         self._journal.submitted(pairs)
-        return self.add(pairs)
+        return self.add(pairs, at_once=at_once)
 
     def add(self, rows: Sequence[tuple[str, str]], *, at_once: bool = False) -> list[str]:
         """Watch the jobs of rows (item and job id) that were written down; the new ones."""
