@@ -17,23 +17,11 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
+from medgemma_client.backfill import sql
 from medgemma_client.backfill.item import Item, RowState
 from medgemma_client.backfill.rows import BadRow, Row
 from medgemma_tasks.errors import FileUnwritable, InvalidRequest
 
-_SCHEMA = """\
-CREATE TABLE IF NOT EXISTS rows (
-    item TEXT PRIMARY KEY, number INTEGER NOT NULL, fingerprint TEXT NOT NULL,
-    state TEXT NOT NULL, job TEXT, place INTEGER, answer TEXT, peak TEXT, code TEXT, message TEXT,
-    metadata TEXT NOT NULL, met INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS of_job ON rows (job);
-CREATE UNIQUE INDEX IF NOT EXISTS in_place ON rows (place);
-CREATE TABLE IF NOT EXISTS refused (
-    number INTEGER PRIMARY KEY, item TEXT, code TEXT NOT NULL, message TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
 _COLUMNS = "number, item, state, job, answer, peak, code, message, metadata"
 _COMMIT_EVERY = 500
 """Rows that were only met: losing that costs nothing but meeting them again."""
@@ -67,7 +55,7 @@ class Journal:
             self._db.isolation_level = None  # transactions are begun by hand
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.executescript(_SCHEMA)
+            self._db.executescript(sql.SCHEMA)
             if (self.fact("run") or run) != run:
                 raise InvalidRequest(
                     "The folder holds another run (its manifest, or something else of it, was "
@@ -115,16 +103,8 @@ class Journal:
                     again.append((row.item, row.number))
                     mets.append(_met((row.number, *known[1:-2])))
             self._change(len(rows))
-            self._db.execute(
-                "INSERT OR REPLACE INTO rows (item, number, fingerprint, state, metadata, met) "
-                "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), ?, json_extract(value, '$[3]'), ? FROM json_each(?)",
-                (RowState.WAITING, self._session, json.dumps(new)),
-            )
-            self._db.execute(
-                "UPDATE rows SET number = json_extract(value, '$[1]'), met = ? FROM json_each(?) "
-                "WHERE item = json_extract(value, '$[0]')",
-                (self._session, json.dumps(again)),
-            )
+            self._db.execute(sql.MEET, (RowState.WAITING, self._session, json.dumps(new)))
+            self._db.execute(sql.MEET_AGAIN, (self._session, json.dumps(again)))
         return mets
 
     def submitted(self, rows: Sequence[tuple[str, str]]) -> None:
@@ -133,12 +113,7 @@ class Journal:
             placed = [(*row, self._places + k) for k, row in enumerate(rows)]
             self._places += len(rows)
             self._change()
-            self._db.execute(
-                "UPDATE rows SET state = ?, job = json_extract(value, '$[1]'), place = coalesce(place, json_extract(value, '$[2]'))"
-                ", answer = NULL, peak = NULL, code = NULL, message = NULL FROM json_each(?) "
-                "WHERE item = json_extract(value, '$[0]')",
-                (RowState.SUBMITTED, json.dumps(placed)),
-            )
+            self._db.execute(sql.SUBMIT, (RowState.SUBMITTED, json.dumps(placed)))
             self._save()
 
     def ended(self, item: str, **came_to: Any) -> Item:
