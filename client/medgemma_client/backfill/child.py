@@ -58,7 +58,7 @@ class Child:
         """``said``: the first line that it is told, see ``reader``."""
         self._said = said
         self._process: subprocess.Popen[bytes] | None = None
-        self._closed = False
+        self._closed = self._interrupted = False
         self._lock = Lock()
 
     def ask(
@@ -68,6 +68,8 @@ class Child:
         wait, before any is read. Raises InternalError where it cannot even be started."""
         line = json.dumps(question).encode() + b"\n"
         at = 0
+        if self._interrupted:  # over an earlier question: it may not have noticed yet
+            self.end()
         try:
             process = self._started()
             try:
@@ -88,6 +90,7 @@ class Child:
         """End what it does, from whatever thread; who waits for its answer sees it gone."""
         with self._lock:
             if self._process is not None:
+                self._interrupted = True
                 _kill(self._process)
 
     def close(self) -> None:
@@ -99,7 +102,7 @@ class Child:
     def end(self) -> int | None:
         """End it, and whatever it started; the signal that had ended it before, if one had."""
         with self._lock:
-            process, self._process = self._process, None
+            process, self._process, self._interrupted = self._process, None, False
             if process is None:
                 return None
             _kill(process)  # before it is reaped: its number may be another's then
@@ -128,8 +131,9 @@ class Child:
             _tell(process, json.dumps(self._said).encode() + b"\n")
             _line(process)
         except (EOFError, BrokenPipeError):
+            wanted = not (self._closed or self._interrupted)
             self.end()
-            if self._closed:
+            if not wanted:
                 raise EOFError from None
             raise InternalError(
                 "The processes that read images cannot be started: is the package whole?"
