@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from medgemma_cli.jobs import Json, LeftOfImage, TopOfImage
-from medgemma_cli.progress import told
+from medgemma_cli.progress import duration, told
 from medgemma_cli.spelling import seconds, size
 
 if TYPE_CHECKING:
+    from medgemma_client.backfill.rows import BadRow
     from medgemma_client.backfill.run import Backfill
 
 
@@ -115,6 +117,9 @@ def backfill(
             show_default=False,
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Ask nothing: look at the images' headers, and count.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Ask the questions of a manifest, and write what came of them to runs/<run>/.
@@ -160,7 +165,34 @@ def backfill(
         expire_after=expire_after,
         max_bytes=max_bytes,
     )
-    _follow(work, as_json)
+    if dry_run:
+        _tell_plan(work, as_json)
+    else:
+        _follow(work, as_json)
+
+
+def _tell_plan(work: Backfill, as_json: bool) -> None:
+    def refuse(bad: BadRow) -> None:
+        line = {"row": bad.number, "item": bad.item, "code": bad.code, "cause": bad.message}
+        item = "" if bad.item is None else f" {safe(bad.item)}"
+        words = f"row {bad.number}{item}: {safe(bad.message)} [{bad.code}]"
+        print(json.dumps(line) if as_json else words, flush=True)
+
+    from medgemma_client.backfill.files import safe
+
+    found = work.plan(refuse)
+    if as_json:
+        print(json.dumps(asdict(found)))
+    else:
+        print(
+            f"{found.rows:,} rows can be asked, {found.refused:,} would be refused; "
+            f"{found.images:,} images, at most {found.tokens:,} tokens"
+        )
+        seconds = found.estimate.seconds
+        time = "" if seconds is None else f"About {duration(seconds)}. "
+        print(f"{time}{found.estimate.because}")
+    if found.refused:
+        raise typer.Exit(1)
 
 
 def _follow(work: Backfill, as_json: bool) -> None:

@@ -58,7 +58,7 @@ class Tally:
     def words(self, total: int | None) -> str:
         left = self.left(total)
         of = "" if total is None else f" of {total:,}"
-        ends = "" if left is None else f", {_duration(left)} left"
+        ends = "" if left is None else f", {duration(left)} left"
         return f"{self.done:,}{of} done, {self.failed:,} failed, {self.rate:.1f}/s{ends}"
 
 
@@ -106,7 +106,8 @@ def _bar(work: Backfill, tally: Tally) -> Iterator[Tell]:
         yield tell
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Days and hours, or hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)

@@ -10,8 +10,9 @@ from threading import Event
 from typing import TypeVar
 
 from medgemma_client.backfill.patience import patiently
-from medgemma_tasks.errors import MedGemmaError, QueueFull
+from medgemma_tasks.errors import BrokerUnreachable, QueueFull
 from medgemma_tasks.live import LiveState
+from medgemma_tasks.models import WorkerHealth
 from medgemma_tasks.putting_back import Publisher
 from medgemma_tasks.queue import check_room
 
@@ -129,13 +130,19 @@ class Shards:
 
 def best_shard(live: LiveState, model: str) -> int:
     """What all serving workers of a model can take at their best; SHARD where none said, or where
-    a client may not ask them."""
+    they cannot be asked."""
+    there = fleet(live) or []
+    said = [w.shard for w in there if w.model == model and w.state.serves and w.shard is not None]
+    return min(*said, LARGEST_SHARD) if said else SHARD
+
+
+def fleet(live: LiveState) -> list[WorkerHealth] | None:
+    """What all workers say of themselves; None where Redis does not tell: a client's user may not
+    ask (docs/security.md)."""
     from medgemma_tasks.workers import workers
 
     try:
         with live.connected() as redis:
-            there = workers(redis)
-    except MedGemmaError:
-        return SHARD
-    said = [w.shard for w in there if w.model == model and w.state.serves and w.shard is not None]
-    return min(*said, LARGEST_SHARD) if said else SHARD
+            return workers(redis)
+    except BrokerUnreachable:
+        return None

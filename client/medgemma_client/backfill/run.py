@@ -27,9 +27,10 @@ from medgemma_client.backfill.leaving import Leavings
 from medgemma_client.backfill.manifest import read_rows
 from medgemma_client.backfill.naming import Source, name_run
 from medgemma_client.backfill.patience import Room, StoppedError
-from medgemma_client.backfill.publishing import Ready, Shards
+from medgemma_client.backfill.plan import Estimate, Plan, plan
+from medgemma_client.backfill.publishing import Ready, Shards, fleet
 from medgemma_client.backfill.reading import Readers
-from medgemma_client.backfill.rows import Defaults
+from medgemma_client.backfill.rows import BadRow, Defaults
 from medgemma_client.backfill.uploading import Uploader
 from medgemma_client.backfill.watched import Watched
 from medgemma_client.request import served_model
@@ -99,6 +100,24 @@ class Backfill:
                 raise
             self._write(journal, started_at, complete=True)
             leavings.end(self.summary)
+
+    def plan(self, refuse: Callable[[BadRow], None]) -> Plan:
+        """What it would do, told without doing it; ``refuse``: see ``plan.plan``."""
+        there = fleet(self._live)
+        found = plan(
+            islice(read_rows(self._source, self._defaults), self._choices.limit),
+            settings=self._live.settings,
+            base=self._base,
+            served=self._served,
+            fleet=there or (),
+            refuse=refuse,
+            buckets=self._choices.buckets,
+            processes=self._choices.processes,
+        )
+        if there is not None:
+            return found
+        unknown = Estimate(None, "No estimate can be made: the workers cannot be asked.")
+        return replace(found, estimate=unknown)
 
     def stop(self) -> None:
         """End the iteration early, from another thread: as if nothing more were there."""
