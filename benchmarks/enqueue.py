@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import boto3
 import redis
+from botocore.config import Config
 
 from medgemma_cli.embedded import EmbeddedStack
 from medgemma_client import Client
@@ -39,9 +40,8 @@ from medgemma_client.images.reference import reference
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.queue import queue_names
-from medgemma_tasks.s3 import make_client
 from medgemma_tasks.settings import Settings, load_settings
-from medgemma_tasks.store import QUICK_READ_TIMEOUT, Store
+from medgemma_tasks.store import Store
 from tests.parts import picture
 from tests.stub_engine import StubEngine
 
@@ -109,7 +109,15 @@ def a_request(settings: Settings, rows: Path, folder: Path) -> bytes:
 
 def bare(settings: Settings, body: bytes, rows: int) -> float:
     """Puts a second."""
-    client = make_client(boto3.session.Session(), settings, QUICK_READ_TIMEOUT)
+    client = boto3.session.Session(region_name=settings.s3_region).client(
+        "s3",
+        endpoint_url=settings.s3_endpoint_url,
+        config=Config(
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            max_pool_connections=UPLOADERS,
+        ),
+    )
     bucket, start = settings.bucket, f"{settings.prefix}bare/"
 
     def put(k: int) -> None:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
+CONNECTIONS = 32
+"""Most that are kept open: at least as many as threads use a client at a time."""
+
+
 def make_client(session: Any, settings: Settings, read_timeout: float) -> S3Client:
     """A client of a boto3 session. ``read_timeout``: seconds that the server may take to answer.
 
@@ -29,6 +33,11 @@ def make_client(session: Any, settings: Settings, read_timeout: float) -> S3Clie
         # The newer checksum trailers are unknown to many S3 servers.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
+        # For a call with a small body the client's own work is what takes long. A fifth of it goes
+        # into describing itself anew, and into looking at parameters that we made ourselves.
+        user_agent="medgemma-explainer",
+        parameter_validation=False,
+        max_pool_connections=CONNECTIONS,
     )
     client: S3Client = session.client(
         "s3",

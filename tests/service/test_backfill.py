@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 import os
@@ -13,11 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from medgemma_client import AsyncClient
+from medgemma_client.backfill.item import Item, RowState
+from medgemma_tasks.errors import FileUnreadable
 from medgemma_tasks.layout import job_prefix
 from medgemma_tasks.models import State
 from medgemma_tasks.queue import queue_names
 from tests.parts import picture
-from tests.service.harness import Service, until
+from tests.service.harness import Service, WorkerProcess, until
 from tests.stub_engine import ANSWER, StubEngine
 
 WAIT = 90.0
@@ -213,3 +217,88 @@ def test_a_queue_that_is_full_is_waited_for(
     with idle.worker:
         assert command.ends()[0] == 0
     assert len(starts(idle)) == 12
+
+
+def test_from_python_items_come_as_they_end_and_what_is_broken_off_goes_on(
+    idle: Service, tmp_path: Path
+) -> None:
+    picture().save(tmp_path / "x.png")
+    rows = [
+        {"item": k, "image": tmp_path / "x.png", "prompt": f"sleep 0.05 row {k}", "ward": "4"}
+        for k in range(20)
+    ]
+    aio = AsyncClient(idle.settings)
+
+    async def first() -> list[Item]:
+        seen = []
+        async for item in aio.backfill(rows, run="mine", out=tmp_path / "out", in_flight=4):
+            seen.append(item)
+            if len(seen) == 5:
+                break
+        return seen
+
+    async def cancelled() -> None:
+        async for _ in aio.backfill(rows, run="mine", out=tmp_path / "out", in_flight=4):
+            await asyncio.sleep(0.1)
+
+    async def goes_wrong() -> None:
+        async for _ in aio.backfill(tmp_path / "absent.csv"):
+            pass
+
+    with idle.worker:
+        seen = asyncio.run(first())
+        assert {item.state for item in seen} == {RowState.SUCCEEDED}
+        assert seen[0].result().answer == ANSWER
+        assert seen[0].metadata == {"ward": "4"}
+        assert ANSWER not in repr(seen)
+        with pytest.raises(TimeoutError):
+            asyncio.run(asyncio.wait_for(cancelled(), 1.0))
+        assert not json.loads((tmp_path / "out" / "summary.json").read_text())["complete"]
+        rest = list(idle.client.backfill(rows, run="mine", out=tmp_path / "out"))
+        with pytest.raises(FileUnreadable):
+            asyncio.run(goes_wrong())
+    assert len(rest) == 20
+    assert {item.earlier for item in rest if item.item in {i.item for i in seen}} == {True}
+    assert starts(idle) == dict.fromkeys([item.job_id for item in rest], 1)
+    assert sorted(idle.ledger.run_jobs("mine")) == sorted(str(item.job_id) for item in rest)
+
+
+def test_what_would_be_refused_is_named_beforehand_and_nothing_is_asked(
+    idle: Service, tmp_path: Path
+) -> None:
+    idle.ledger.publish_model(StubEngine().served)
+    rows = [*good_rows(tmp_path, 3), ("i001", "0.png", "Twice?", ""), ("x", "-absent.png", "?", "")]
+    path = manifest(tmp_path, rows)
+    status, said, _ = Command(tmp_path, str(path), "--dry-run").ends()
+    assert status == 1
+    assert "3 rows can be asked, 2 would be refused; 3 images" in said
+    assert "[duplicate_item]" in said
+    assert "row 6 x: " in said
+    assert "No estimate can be made" in said
+    assert not idle.ledger.store.keys("local/")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_manifest_that_cannot_be_used_ends_at_once(idle: Service, tmp_path: Path) -> None:
+    idle.ledger.publish_model(StubEngine().served)
+    path = tmp_path / "manifest.csv"
+    path.write_text("item,prompt\n1,What?\n")
+    status, _, wrong = Command(tmp_path, str(path), "--out", "out").ends()
+    assert status == 1
+    assert "[manifest_unusable]" in wrong
+    assert str(tmp_path) not in wrong
+
+
+def test_with_redis_gone_for_a_while_each_row_still_ends_once(
+    idle: Service, tmp_path: Path
+) -> None:
+    """It loses its memory, with messages, bells and all."""
+    path = manifest(tmp_path, good_rows(tmp_path, 20, "sleep 0.1 row"))
+    with WorkerProcess(tmp_path, MEDGEMMA_VISIBILITY_TIMEOUT="4") as worker:
+        command = Command(tmp_path, str(path), "--out", "out", "--shard", "4")
+        until(lambda: starts(idle).total() >= 3, WAIT, lambda: worker.log)
+        idle.redis.flushdb()
+        status, _, wrong = command.ends()
+    assert status == 0, wrong
+    jobs = [row["job"] for row in table(tmp_path / "out" / "results.csv")]
+    assert marks_of(idle, jobs) == {State.SUCCEEDED: 20}
