@@ -131,7 +131,7 @@ class AsyncBackfill:
             work.stop()
             closing = _in(pool, items.close)
             pool.shutdown(wait=False)
-            await asyncio.shield(closing)  # it writes its files
+            await _to_its_end(closing)  # it writes its files
 
 
 class _GivenUpError(Exception):
@@ -140,6 +140,18 @@ class _GivenUpError(Exception):
 
 def _in(pool: ThreadPoolExecutor, action: Callable[[], T]) -> asyncio.Future[T]:
     return asyncio.get_running_loop().run_in_executor(pool, action)
+
+
+async def _to_its_end(future: asyncio.Future[None]) -> None:
+    """Wait for it even where the wait is cancelled, and be cancelled then."""
+    cancelled = None
+    while not future.done():
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 async def _apart(action: Callable[[], T]) -> T:

@@ -4,8 +4,9 @@ is written."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
 
 from medgemma_client.backfill.item import Item, RowState
 from medgemma_client.backfill.journal import Journal, Met
@@ -25,6 +26,8 @@ from medgemma_tasks.walking import pages
 
 UPLOADERS = 8
 """Rows that are written beside each other. Signing is what takes long, and one core does it."""
+AT_ONCE = 8
+"""Rows that one of them writes one after the other, if so many have come."""
 TOGETHER = 64
 """Rows of a file that are looked up in the journal together."""
 UPLOAD_BYTES = 2**28
@@ -59,7 +62,8 @@ class Feeder:
         without a job, or before. ``failed``: told of what ends the run."""
         self._journal, self._uploader = journal, uploader
         self._shards, self._watched = shards, watched
-        self._in_flight, self._uploads = in_flight, Room(2 * UPLOADERS, UPLOAD_BYTES)
+        self._in_flight, self._uploads = in_flight, Room(2 * UPLOADERS * AT_ONCE, UPLOAD_BYTES)
+        self._reads: SimpleQueue[Read | None] = SimpleQueue()
         self._retry_failed, self._together = retry_failed, together
         self._done, self._failed, self._stop = done, failed, stop
         self._again: dict[str, str | None] = {}
@@ -70,17 +74,41 @@ class Feeder:
 
     def run(self, rows: Iterable[Row | BadRow], readers: Readers) -> None:
         """Feed all rows. Raises StoppedError, and what ends the run."""
-        with ThreadPoolExecutor(UPLOADERS, "upload") as pool:
+        threads = [Thread(target=self._serve, daemon=True) for _ in range(UPLOADERS)]
+        for thread in threads:
+            thread.start()
+        try:
             for read in readers.read(self._new(rows)):
                 if self._stop.is_set():
                     raise StoppedError
                 if isinstance(read, BadRow):
                     self._refuse(read)
                     continue
-                size = sum(map(len, read.pngs))
                 self._in_flight.take()
-                self._uploads.take(size)
-                pool.submit(self._upload, read, size)
+                self._uploads.take(_size(read))
+                self._reads.put(read)
+        finally:
+            for _ in threads:
+                self._reads.put(None)
+            for thread in threads:
+                thread.join()
+
+    def _serve(self) -> None:
+        """Write what was read; what has come meanwhile together, so that threads change seldom."""
+        while (read := self._reads.get()) is not None:
+            ready, over, count, size = [], False, 0, 0
+            while read is not None:
+                count, size = count + 1, size + _size(read)
+                if not self._stop.is_set() and (one := self._upload(read)) is not None:
+                    ready.append(one)
+                read = None
+                with suppress(Empty):
+                    read = self._reads.get_nowait() if count < AT_ONCE else None
+                    over = read is None and count < AT_ONCE
+            self._shards.add(ready)
+            self._uploads.give(size, count)
+            if over:  # what was taken last was the sign to end
+                return
 
     def open(self) -> None:
         """Wait for nothing any more."""
@@ -122,25 +150,24 @@ class Feeder:
             if not patiently(lambda: ledger.has_request(job_id), self._stop):
                 return False  # it was purged
             self._in_flight.take()
-            self._shards.add(Ready(row.item, job_id, row.priority == "batch"))
+            self._shards.add([Ready(row.item, job_id, row.priority == "batch")])
             return True
         self._in_flight.take()
         self._watched.add([(row.item, job_id)], at_once=True)
         return True
 
-    def _upload(self, read: Read, size: int) -> None:
+    def _upload(self, read: Read) -> Ready | None:
+        """The row, if its job is still to be published."""
         row = read.row
         try:
             request = self._uploader.request_of(read)
             ready = Ready(row.item, request.job_id, request.batch)
             again = row.item in self._again
             if not again and self._ended_before(ready):
-                return
+                return None
             damaged = self._again.pop(row.item, None) == ArtifactDamaged.code
             self._uploader.upload(read, request, anew=damaged)
-            if again and self._watched.put_back(ready, request):
-                return
-            self._shards.add(ready)
+            return None if again and self._watched.put_back(ready, request) else ready
         except ROW_ERRORS as error:
             self._in_flight.give()
             self._refuse(BadRow.of(row.number, row.item, error))
@@ -148,8 +175,7 @@ class Feeder:
             pass
         except Exception as error:  # noqa: BLE001 - it is raised where the items are read
             self._failed(error)
-        finally:
-            self._uploads.give(size)
+        return None
 
     def _ended_before(self, ready: Ready) -> bool:
         """Whether there is nothing to do but to look at its mark."""
@@ -165,3 +191,7 @@ class Feeder:
         assert bad.item is not None, "a row that was read has an item"  # noqa: S101
         came_to = {"state": RowState.REFUSED, "code": bad.code, "message": bad.message}
         self._done(self._journal.ended(bad.item, **came_to))
+
+
+def _size(read: Read) -> int:
+    return sum(map(len, read.pngs))

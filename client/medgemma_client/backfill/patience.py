@@ -57,9 +57,10 @@ class Room:
             self._things += 1
             self._bytes += size
 
-    def give(self, size: int = 0) -> None:
+    def give(self, size: int = 0, things: int = 1) -> None:
+        """Some things, with so many bytes in all, are no longer there."""
         with self._less:
-            self._things -= 1
+            self._things -= things
             self._bytes -= size
             self._less.notify_all()
 

@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 from threading import Event
 from typing import TypeVar
 
-from medgemma_client.backfill.patience import patiently
+from medgemma_client.backfill.patience import StoppedError, patiently
 from medgemma_tasks.errors import BrokerUnreachable, QueueFull
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import WorkerHealth
@@ -57,13 +57,13 @@ class Shards:
         self._live, self._model, self._wanted = live, model, shard
         self._before, self._stop = before, stop
         self._publisher = Publisher(live.settings)
-        self._ready: SimpleQueue[Ready | None] = SimpleQueue()
+        self._ready: SimpleQueue[Sequence[Ready] | None] = SimpleQueue()
         self._room: dict[bool, tuple[int, float]] = {}
         """For so many messages, when it was looked at last; by whether it is the batch queue."""
         self._size, self._asked_at = SHARD, float("-inf")
 
-    def add(self, ready: Ready) -> None:
-        self._ready.put(ready)
+    def add(self, rows: Sequence[Ready]) -> None:
+        self._ready.put(rows)
 
     def close(self) -> None:
         """Nothing is added any more: publish what is there, and end."""
@@ -74,24 +74,27 @@ class Shards:
         gathered: list[Ready] = []
         since = 0.0
         while True:
+            if self._stop.is_set():
+                raise StoppedError
             try:
                 left = since + LINGER - time.monotonic() if gathered else LINGER
-                ready = self._ready.get(timeout=max(left, 0.001))
+                rows = self._ready.get(timeout=max(left, 0.001))
             except Empty:
                 self._flush(gathered, batch=True)
                 gathered = []
                 continue
-            if ready is None:
+            if rows is None:
                 self._flush(gathered, batch=True)
                 return
-            if not ready.batch:
-                self._flush([ready], batch=False)
-                continue
-            since = since if gathered else time.monotonic()
-            gathered.append(ready)
-            if len(gathered) >= self._shard():
-                self._flush(gathered, batch=True)
-                gathered = []
+            for ready in rows:
+                if not ready.batch:
+                    self._flush([ready], batch=False)
+                    continue
+                since = since if gathered else time.monotonic()
+                gathered.append(ready)
+                if len(gathered) >= self._shard():
+                    self._flush(gathered, batch=True)
+                    gathered = []
 
     def publish(self, job_ids: Sequence[str], *, batch: bool) -> None:
         """One message, once the queue has room for it."""
