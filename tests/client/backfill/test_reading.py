@@ -132,7 +132,7 @@ def test_a_decoder_that_dies_or_hangs_costs_its_row_alone(
 ) -> None:
     hostile(base, monkeypatch, does)
     rows = [row(1, "a.png"), row(2, "a.png", "hostile.png"), row(3, "a.png")]
-    with readers(row_seconds=2) as running:
+    with readers(row_seconds=2 if "sleep" in does else 300) as running:
         first, second, third = running.read(rows)
     assert isinstance(first, Read)
     assert isinstance(second, BadRow)
@@ -212,9 +212,8 @@ def test_no_more_bytes_are_held_than_allowed_and_a_larger_row_goes_alone(
 
 
 def test_a_refused_row_of_the_manifest_is_passed_on(readers: Of) -> None:
-    refused = BadRow(1, None, "row_malformed", "No.")
     with readers() as running:
-        assert [*running.read([refused])] == [refused]
+        assert [*running.read([refused := BadRow(1, None, "row_malformed", "No.")])] == [refused]
 
 
 def test_reading_that_is_given_up_early_can_be_begun_again(readers: Of) -> None:
@@ -280,9 +279,8 @@ def test_readers_amid_a_decoder_end_with_the_process_that_has_them(
     children = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
     assert len(children) == 2
     parent.send_signal(signum)
-    _, told = parent.communicate(timeout=30)
-    assert ("KeyboardInterrupt" in told) == (signum == signal.SIGINT)
-    assert "reader" not in told.replace("readers", "")  # a child's own trace would name it
+    told = parent.communicate(timeout=30)[1]
+    assert told.count("KeyboardInterrupt") == (signum == signal.SIGINT)  # no child's trace
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive
 

@@ -95,7 +95,7 @@ def test_what_gives_no_images_or_too_many_is_refused_without_its_name(
 
 def test_the_limit_counts_all_images_of_a_row(base: Path) -> None:
     assert len(found(base, "a.png", "series/*.dcm", most=3)) == 3
-    with pytest.raises(InvalidRequest, match="more than 3 images"):
+    with pytest.raises(InvalidRequest, match="takes: 3"):
         found(base, "series/*.dcm", "a.png", "a.png", most=3)
 
 
