@@ -37,17 +37,17 @@ class Item:
 
     number: int
     """Where it stands in its manifest; see ``rows.Row``."""
-    item: str | None
+    item: str | None = field(repr=False)
     """What its caller calls it; None for a line that does not say."""
     state: RowState
     job_id: str | None = None
-    answer: str | None = None
+    answer: str | None = field(default=None, repr=False)
     peak: str | None = None
     """The zone with the largest share of the image that has most, in words."""
     code: str | None = None
-    message: str | None = None
+    message: str | None = field(default=None, repr=False)
     """Why it failed: for people, and for no log."""
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     earlier: bool = False
     """It had ended before this run was started or resumed."""
     fetch: Callable[[str], Result] | None = None
