@@ -76,7 +76,14 @@ def _single(kind: Any, metadata: Sequence[Any], text: SearchStrategy[str]) -> Se
         return st.integers(-(2**53) if low is None else low, 2**53 if high is None else high)
     if kind is float:
         low, high = _limit(metadata, "ge"), _limit(metadata, "le")
-        return st.floats(low, high, allow_nan=False, allow_infinity=False)
+        above = _limit(metadata, "gt")
+        return st.floats(
+            low if above is None else above,
+            high,
+            allow_nan=False,
+            allow_infinity=False,
+            exclude_min=above is not None,
+        )
     if kind in (datetime, AwareDatetime):
         return st.datetimes(timezones=st.just(UTC))
     if issubclass(kind, Enum):

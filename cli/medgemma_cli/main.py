@@ -11,7 +11,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from medgemma_cli import backfill as backfill_command
 from medgemma_cli import dead, demo, evaluate, jobs, layers
+from medgemma_cli import purge as purge_command
 from medgemma_cli import queue as queue_command
 from medgemma_cli import reconcile as reconcile_command
 from medgemma_cli import sweep as sweep_command
@@ -35,11 +37,13 @@ app.command("submit")(jobs.submit)
 app.command("status")(jobs.status)
 app.command("fetch")(jobs.fetch)
 app.command("cancel")(jobs.cancel)
+app.command("backfill")(backfill_command.backfill)
 app.command("queue")(queue_command.queue)
 app.command("reconcile")(reconcile_command.reconcile)
 app.command("dead")(dead.dead)
 app.command("requeue")(dead.requeue)
 app.command("sweep")(sweep_command.sweep)
+app.command("purge")(purge_command.purge)
 app.command("evaluate")(evaluate.evaluate)
 app.command("layers")(layers.layers)
 

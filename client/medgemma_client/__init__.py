@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from medgemma_client.aio import AsyncClient, AsyncJob
     from medgemma_client.client import Client
     from medgemma_client.job import Job
     from medgemma_client.result import Result
 
-__all__ = ["Client", "Job", "Result"]
+__all__ = ["AsyncClient", "AsyncJob", "Client", "Job", "Result"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,4 +22,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(f"medgemma_client.{name.lower()}"), name)
+    module = "aio" if name.startswith("Async") else name.lower()
+    return getattr(importlib.import_module(f"medgemma_client.{module}"), name)

@@ -5,33 +5,25 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from medgemma_client.job import Job
-from medgemma_client.question import (
-    Wanted,
-    check_given,
-    make_deadline,
-    make_options,
-    make_targets,
-)
-from medgemma_tasks.asking import Prompt, make_messages
-from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest, JobNotFound, ModelNotServed
-from medgemma_tasks.identity import job_id as identify
+from medgemma_client.question import Wanted, make_deadline
+from medgemma_client.request import Question, served_model
+from medgemma_tasks.asking import Prompt
+from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest, JobNotFound
 from medgemma_tasks.layout import check_job_id
 from medgemma_tasks.ledger import Ledger, spell_request
 from medgemma_tasks.live import LiveState
-from medgemma_tasks.making import make
 from medgemma_tasks.models import (
     ExplanationRecord,
     ExplanationRequest,
-    ImageRef,
-    ServedModel,
     State,
     Target,
 )
 from medgemma_tasks.putting_back import Publisher, publish_job, put_back, requeue
+from medgemma_tasks.queue import check_room
 from medgemma_tasks.settings import Settings, load_settings
 from medgemma_tasks.store import Store
 
@@ -39,6 +31,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
+    from medgemma_client.backfill.naming import Source as Rows
+    from medgemma_client.backfill.rows import Defaults
+    from medgemma_client.backfill.run import Backfill
     from medgemma_client.images import SourceImage
     from medgemma_tasks.dead import DeadJob
 
@@ -112,31 +107,29 @@ class Client:
         deadline counts.
 
         Nothing is written unless all of it can be used. Raises InputError and its kin for an
-        image, RequestError and its kin for the question, ModelNotServed.
+        image, RequestError and its kin for the question, ModelNotServed, QueueFull.
         """
+        from medgemma_client.images.reference import reference
+
         sources = _sources(images)
         if not 1 <= len(sources) <= self.settings.max_images:
             raise InvalidRequest(
                 f"A question takes 1 to {self.settings.max_images} images, not {len(sources)}."
             )
-        messages = make_messages(prompt, system, len(sources))
-        check_given(answer)
-        chosen = make_targets(
-            Wanted(
-                keyword=keyword,
-                characters=characters,
-                token=token,
-                prompt_words=prompt_words,
-                every_token=every_token,
-                targets=targets,
-                occurrence=occurrence,
-                whole_word=whole_word,
-            )
+        wanted = Wanted(
+            keyword=keyword,
+            characters=characters,
+            token=token,
+            prompt_words=prompt_words,
+            every_token=every_token,
+            targets=targets,
+            occurrence=occurrence,
+            whole_word=whole_word,
         )
+        question = Question.of(prompt, len(sources), wanted, system, answer)
         expires_at = make_deadline(expires)
-        served = self._served(model or self.settings.model)
-        options = make_options(
-            len(sources),
+        served = served_model(self._ledger, model or self.settings.model)
+        options = question.options(
             served,
             max_new_tokens,
             pad_to_square=pad_to_square,
@@ -146,38 +139,33 @@ class Client:
         )
         pictures = [self._read(source) for source in sources]
         lie = {"left_of_image": left_of_image, "top_of_image": top_of_image}
-        refs = tuple(_reference(picture, lie) for picture in pictures)
-        nonce = secrets.token_hex(8) if force else None
-        job_id = identify(
-            tenant=self._ledger.tenant,
-            images=refs,
-            messages=messages,
-            targets=chosen,
-            options=options,
-            model=served,
-            given_answer=answer,
-            nonce=nonce,
-        )
-        request = make(
-            ExplanationRequest,
-            "request",
-            job_id=job_id,
-            tenant=self._ledger.tenant,
-            model=served.name,
-            revision=served.revision,
-            method_version=served.method_version,
-            images=refs,
-            messages=messages,
-            targets=chosen,
-            given_answer=answer,
-            options=options,
-            nonce=nonce,
-            submitted_at=datetime.now(UTC),
+        request = question.request(
+            self._ledger.tenant,
+            served,
+            options,
+            tuple(reference(picture, lie) for picture in pictures),
+            nonce=secrets.token_hex(8) if force else None,
             expires_at=expires_at,
         )
         spell_request(request)  # one that is too large is told before an image is uploaded
         self._put(request, pictures)
-        return self._job(job_id)
+        return self._job(request.job_id)
+
+    def backfill(self, source: Rows, defaults: Defaults | None = None, **choices: Any) -> Backfill:
+        """Ask many questions, on the batch queue; iterated, it gives each row's item as it ends.
+
+        source: a manifest (CSV, JSON lines or Parquet by its suffix), or its records. defaults:
+        what holds for each row that does not say otherwise. choices: the fields of
+        ``backfill.Choices``: run, out, limit, retry_failed, in_flight, shard, expire_after ...
+
+        A run goes on where it stopped, however it was ended, and does nothing twice. At its end,
+        and where it is broken off, it writes results.csv, failures.csv and summary.json into
+        runs/<run>/. docs/backfill.md tells all of it.
+        """
+        from medgemma_client.backfill.choices import Choices
+        from medgemma_client.backfill.run import Backfill
+
+        return Backfill(self._ledger, self._live, source, defaults, Choices(**choices))
 
     def job(self, job_id: str) -> Job:
         """A job by its id, from any process. JobNotFound where nobody submitted it."""
@@ -215,11 +203,13 @@ class Client:
         if mark is not None and mark.state is State.SUCCEEDED:
             return
         self._live.ping()  # before anything is written that nobody could be told of
-        if mark is None and self._ledger.has_request(job_id):
+        known = mark is None and self._ledger.has_request(job_id)
+        if known:
             self._ledger.move_deadline(job_id, request.expires_at)
             if self._live.under_way(job_id):
                 return
-        else:
+        check_room(self._live, request.model, batch=request.batch)
+        if not known:
             anew = request.nonce is not None or _found_damage(mark)
             for ref, picture in zip(request.images, pictures, strict=True):
                 self._ledger.put_input(ref, picture.png(), anew=anew)
@@ -228,14 +218,6 @@ class Client:
             publish_job(self._publish, self._live, request)
         else:
             put_back(self._publish, self._ledger, request, mark)
-
-    def _served(self, name: str) -> ServedModel:
-        served = self._ledger.served_model(name)
-        if served is not None:
-            return served
-        known = self._ledger.served_models()
-        which = f"Served are: {', '.join(known)}." if known else "None is: start a worker."
-        raise ModelNotServed(f"No worker serves {name}. {which}", model=name, served=known)
 
     def _read(self, source: Source) -> SourceImage:
         from medgemma_client.images import SourceImage, read_image
@@ -261,17 +243,3 @@ def _sources(images: Source | Sequence[Source]) -> list[Source]:
 def _found_damage(mark: ExplanationRecord | None) -> bool:
     """Whether a job failed because something in the store, maybe an input, was lost or others."""
     return mark is not None and mark.error is not None and mark.error.code == ArtifactDamaged.code
-
-
-def _reference(picture: SourceImage, lie: dict[str, str | None]) -> ImageRef:
-    pixels = picture.pixels
-    said = {name: value for name, value in lie.items() if value is not None}
-    return make(
-        ImageRef,
-        "image",
-        name=picture.name,
-        width=pixels.width,
-        height=pixels.height,
-        mode=pixels.mode,
-        attributes=picture.attributes.model_dump() | said,
-    )

@@ -99,6 +99,28 @@ class DicomSupportMissing(DicomError):
     code = "dicom_support_missing"
 
 
+class PathOutside(InputError):
+    """What a folder or pattern named leads out of that folder, as a symbolic link can."""
+
+    code = "path_outside"
+
+
+class BucketNotAllowed(InputError):
+    code = "bucket_not_allowed"
+
+
+class DecoderDied(InputError):
+    """The process that read the image died over it."""
+
+    code = "decoder_died"
+
+
+class ReadingTimeLimit(InputError):
+    """Reading a row's images took longer than its limit."""
+
+    code = "reading_time_limit"
+
+
 # --- what a caller asked for -------------------------------------------------------------------
 
 
@@ -158,6 +180,39 @@ class EmptyAnswer(RequestError):
 
 class SequenceTooLong(RequestError):
     code = "sequence_too_long"
+
+
+# --- manifests ---------------------------------------------------------------------------------
+
+
+class ManifestError(RequestError):
+    """Many questions in one file."""
+
+    code = "manifest_error"
+
+
+class ManifestUnusable(ManifestError):
+    """No row of it can be asked: its kind is unknown, or a column that all rows need is missing."""
+
+    code = "manifest_unusable"
+
+
+class RowMalformed(ManifestError):
+    """A line that cannot be taken apart into its fields, or with a field that is none."""
+
+    code = "row_malformed"
+
+
+class RowIncomplete(ManifestError):
+    """A row without an item, an image or a prompt."""
+
+    code = "row_incomplete"
+
+
+class DuplicateItem(ManifestError):
+    """The item of an earlier row."""
+
+    code = "duplicate_item"
 
 
 # --- jobs --------------------------------------------------------------------------------------
@@ -222,6 +277,12 @@ class RunNotFound(JobError):
     code = "run_not_found"
 
 
+class RunUnderWay(JobError):
+    """Another process works on the run."""
+
+    code = "run_under_way"
+
+
 # --- the model ---------------------------------------------------------------------------------
 
 
@@ -270,6 +331,12 @@ class ServiceError(MedGemmaError):
 
 class BrokerUnreachable(ServiceError):
     code = "broker_unreachable"
+
+
+class QueueFull(ServiceError):
+    """As many messages wait as may. Details: ``waiting``, ``limit``."""
+
+    code = "queue_full"
 
 
 class StoreUnreachable(ServiceError):

@@ -6,7 +6,8 @@
     <tenant>/jobs/<job_id>/<attempt>-<nonce>/relevancy.npz  heatmap-<k>.png  overlay-<k>.png
     <tenant>/jobs/<job_id>/result.json
     <tenant>/jobs/<job_id>/history/<time>-<hash>.json
-    <tenant>/runs/<run_id>/manifest.jsonl
+    <tenant>/runs/<run_id>/manifest.jsonl, or in parts: manifest-<number>.jsonl
+    <tenant>/runs/<run_id>/run.json  summary.json
     <tenant>/probe/<nonce>
 
 Every part of a key is matched against its alphabet first, so no id can walk out of its place.
@@ -93,6 +94,16 @@ def input_key(tenant: str, image: str, suffix: str = "png") -> str:
     return f"{check_tenant(tenant)}/inputs/{_checked(_sha256, image, 'image name')}.{suffix}"
 
 
+def inputs_prefix(tenant: str) -> str:
+    return f"{check_tenant(tenant)}/inputs/"
+
+
+def input_name(key: str) -> str | None:
+    """The name of the image whose pixels lie under a key; None of any other."""
+    parts = key.split("/")
+    return parts[2].removesuffix(".png") if len(parts) == 3 and key.endswith(".png") else None
+
+
 def job_prefix(tenant: str, job_id: str) -> str:
     return f"{check_tenant(tenant)}/jobs/{check_job_id(job_id)}/"
 
@@ -150,10 +161,23 @@ def history_key(tenant: str, job_id: str, name: str) -> str:
     return f"{job_prefix(tenant, job_id)}history/{_checked(_past, name, 'name of a mark')}.json"
 
 
-def run_key(tenant: str, run_id: str) -> str:
-    """Where the manifest of a run lies."""
+def run_key(tenant: str, run_id: str, file: str = "manifest.jsonl") -> str:
+    """Where the manifest of a run lies, or another file of it."""
+    return run_prefix(tenant, run_id) + _checked(_file, file, "name of a run's file")
+
+
+def run_prefix(tenant: str, run_id: str) -> str:
     run_id = _checked(_run, run_id, "run id (small letters, digits and hyphens; no job's id)")
-    return f"{check_tenant(tenant)}/runs/{run_id}/manifest.jsonl"
+    return f"{runs_prefix(tenant)}{run_id}/"
+
+
+def runs_prefix(tenant: str) -> str:
+    return f"{check_tenant(tenant)}/runs/"
+
+
+def manifest_part_key(tenant: str, run_id: str, number: int) -> str:
+    """Where the part of a manifest lies, counted from 0."""
+    return run_key(tenant, run_id, f"manifest-{number:05}.jsonl")
 
 
 def probes_prefix(tenant: str) -> str:

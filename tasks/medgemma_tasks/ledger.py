@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
+from itertools import count
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, Field
@@ -123,10 +124,13 @@ class Ledger:
 
     # --- runs ----------------------------------------------------------------------------------
 
-    def put_manifest(self, run_id: str, lines: Iterable[ManifestLine]) -> None:
-        """Say which jobs make a run, over whatever was said before.
+    def put_manifest(
+        self, run_id: str, lines: Iterable[ManifestLine], part: int | None = None
+    ) -> None:
+        """Say which jobs make a run, over whatever was said before. ``part``: its number from 0,
+        where a manifest is written in several.
 
-        InvalidRequest where it comes to more than MANIFEST_BYTES: split it into several runs.
+        InvalidRequest where it comes to more than MANIFEST_BYTES: split it into several.
         """
         content = "".join(line.model_dump_json() + "\n" for line in lines).encode()
         if len(content) > MANIFEST_BYTES:
@@ -134,25 +138,45 @@ class Ledger:
                 f"The manifest of a run takes {MANIFEST_BYTES:,} bytes at most, not "
                 f"{len(content):,}; make several runs of it."
             )
-        self.store.put(layout.run_key(self.tenant, run_id), content, "application/jsonl")
+        key = (
+            layout.run_key(self.tenant, run_id)
+            if part is None
+            else layout.manifest_part_key(self.tenant, run_id, part)
+        )
+        self.store.put(key, content, "application/jsonl")
 
     def run_jobs(self, run_id: str) -> Iterator[str]:
-        """The ids of a run's jobs, in its order. The manifest is read as a whole.
+        """The ids of a run's jobs, in its order. One manifest, or part of one, is held at a time.
 
         Raises RunNotFound, and InvalidRequest where a line cannot be read.
         """
-        content = self.store.get_large(layout.run_key(self.tenant, run_id), MANIFEST_BYTES)
-        if content is None:
-            raise RunNotFound(
-                f"There is no run {run_id} for tenant {self.tenant} in the store.", run_id=run_id
-            )
-        for number, line in enumerate(content.splitlines(), start=1):
-            try:
-                yield ManifestLine.model_validate_json(line).job
-            except ValueError:
-                raise InvalidRequest(
-                    f"Line {number} of the manifest of run {run_id} names no job of ours."
-                ) from None
+        number = 0
+        for content in self._manifests(run_id):
+            for line in content.splitlines():
+                number += 1
+                try:
+                    yield ManifestLine.model_validate_json(line).job
+                except ValueError:
+                    raise InvalidRequest(
+                        f"Line {number} of the manifest of run {run_id} names no job of ours."
+                    ) from None
+
+    def _manifests(self, run_id: str) -> Iterator[bytes]:
+        whole = self.store.get_large(layout.run_key(self.tenant, run_id), MANIFEST_BYTES)
+        if whole is not None:
+            yield whole
+        for part in count():
+            key = layout.manifest_part_key(self.tenant, run_id, part)
+            content = self.store.get_large(key, MANIFEST_BYTES)
+            if content is not None:
+                yield content
+            elif part or whole is not None:
+                return
+            else:
+                raise RunNotFound(
+                    f"There is no run {run_id} for tenant {self.tenant} in the store.",
+                    run_id=run_id,
+                )
 
     # --- results -------------------------------------------------------------------------------
 

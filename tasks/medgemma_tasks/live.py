@@ -231,6 +231,17 @@ class LiveState(Locks):
         finally:
             pubsub.close()
 
+    @contextmanager
+    def hearing(self) -> Iterator[Bells]:
+        """Hear ``announce`` for all jobs of the tenant."""
+        with self._reached():
+            pubsub = self._redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+            pubsub.psubscribe(f"medgemma:done:{self.tenant}:*")
+        try:
+            yield Bells(self, pubsub)
+        finally:
+            pubsub.close()
+
     def _key(self, what: str, job_id: str) -> str:
         return f"medgemma:{what}:{self.tenant}:{check_job_id(job_id)}"
 
@@ -250,6 +261,27 @@ class Bell:
                 if self._pubsub.get_message(timeout=left) is not None:
                     return True
         return False
+
+
+class Bells:
+    """Say which jobs ended. As ``Bell``: they may ring for nothing, or fail to."""
+
+    def __init__(self, live: LiveState, pubsub: PubSub) -> None:
+        self._live = live
+        self._pubsub = pubsub
+
+    def rung(self, seconds: float) -> list[str]:
+        """The ids of jobs that ended; waits at most so long for the first of them."""
+        found: list[str] = []
+        deadline = time.monotonic() + seconds
+        with self._live._reached():
+            while (left := deadline - time.monotonic()) > 0:
+                message = self._pubsub.get_message(timeout=0 if found else left)
+                if message is not None:
+                    found.append(str(message["channel"]).rpartition(":")[2])
+                elif found:
+                    break
+        return found
 
 
 def _death(text: str) -> Death | None:

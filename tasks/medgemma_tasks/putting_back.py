@@ -5,7 +5,7 @@ The request is kept in the store, so neither needs the images, or whoever submit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -24,15 +24,19 @@ Publish = Callable[[str, str, str, bool], None]
 
 
 class Publisher:
-    """Puts single-job messages on the broker's queues. Nothing is imported before the first."""
+    """Puts messages on the broker's queues. Nothing is imported before the first."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     def __call__(self, model: str, tenant: str, job_id: str, batch: bool) -> None:
+        self.shard(model, tenant, [job_id], batch)
+
+    def shard(self, model: str, tenant: str, job_ids: Sequence[str], batch: bool) -> None:
+        """ONE message for several jobs."""
         from medgemma_tasks.queue import publish
 
-        publish(self._app, self._settings, model, [job_id], tenant=tenant, batch=batch)
+        publish(self._app, self._settings, model, job_ids, tenant=tenant, batch=batch)
 
     @cached_property
     def _app(self) -> Celery:

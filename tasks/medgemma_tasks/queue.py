@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from medgemma_tasks.connection import unreachable
+from medgemma_tasks.connection import Connected, unreachable
+from medgemma_tasks.errors import QueueFull
 from medgemma_tasks.layout import model_slug
 from medgemma_tasks.models import JobId, Strict, Tenant
 from medgemma_tasks.settings import Settings
@@ -132,6 +133,22 @@ def queue_settings(settings: Settings) -> dict[str, Any]:
         "worker_send_task_events": False,
         "enable_utc": True,
     }
+
+
+def check_room(connection: Connected, model: str, *, batch: bool = False) -> int:
+    """How many more messages may wait on a model's queue. Raises QueueFull where none may, and
+    BrokerUnreachable."""
+    queue, limit = queue_names(model)[batch], connection.settings.max_queued
+    with connection.connected() as redis:
+        waiting = redis.llen(queue)
+    if waiting >= limit:
+        raise QueueFull(
+            f"{waiting} messages wait for {model}, and {limit} may (MEDGEMMA_MAX_QUEUED). Submit "
+            "later, or start more workers.",
+            waiting=waiting,
+            limit=limit,
+        )
+    return limit - waiting
 
 
 def publish(

@@ -33,19 +33,27 @@ Decoded = tuple[Image.Image, ImageAttributes]
 
 def read(data: bytes, max_pixels: int, frame: int | None) -> Decoded:
     """Decode the bytes of a file. Raises NotAnImage, TruncatedImage, ImageTooLarge, EmptyImage."""
-    with without_logs(*_LOGGERS):
-        try:
-            image = Image.open(BytesIO(data), formats=FORMATS)
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise _bomb() from None
-        except Exception as error:  # noqa: BLE001 - a damaged file raises almost anything
-            if isinstance(error, UnidentifiedImageError) and not data.startswith(_SIGNATURES):
-                raise NotAnImage(
-                    "The file is no image that can be read. Pass PNG, JPEG, TIFF, BMP or DICOM."
-                ) from None
-            raise _damaged() from None
-        with image:
-            return from_pillow(image, max_pixels, frame or 0)
+    with without_logs(*_LOGGERS), _opened(data) as image:
+        return from_pillow(image, max_pixels, frame or 0)
+
+
+def look(data: bytes, max_pixels: int) -> None:
+    """Raise what ``read`` would for what the header says; no pixel is decoded."""
+    with without_logs(*_LOGGERS), _opened(data) as image:
+        check_pixels(image.height, image.width, max_pixels)
+
+
+def _opened(data: bytes) -> Image.Image:
+    try:
+        return Image.open(BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _bomb() from None
+    except Exception as error:  # noqa: BLE001 - a damaged file raises almost anything
+        if isinstance(error, UnidentifiedImageError) and not data.startswith(_SIGNATURES):
+            raise NotAnImage(
+                "The file is no image that can be read. Pass PNG, JPEG, TIFF, BMP or DICOM."
+            ) from None
+        raise _damaged() from None
 
 
 def from_pillow(image: Image.Image, max_pixels: int, frame: int | None) -> Decoded:

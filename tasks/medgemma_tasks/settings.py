@@ -74,6 +74,8 @@ class Settings(BaseSettings):
     """Seconds after which an unacknowledged message whose lease nobody renews is given back."""
     max_attempts: int = Field(default=3, ge=1)
     """How often a job is started before it is marked failed with code worker_lost."""
+    max_queued: int = Field(default=100_000, ge=1)
+    """Most messages on a queue; a client that finds more is told so, and publishes nothing."""
     load_timeout: int = Field(default=1800, ge=1)
     """Seconds that loading the model may take."""
     shutdown_grace: int = Field(default=30, ge=0)

@@ -26,6 +26,7 @@ from medgemma_tasks.errors import (
     MedGemmaError,
     ModelNotServed,
     NotAnImage,
+    QueueFull,
     SequenceTooLong,
     StoreUnreachable,
     TokenOutOfRange,
@@ -43,6 +44,8 @@ from medgemma_tasks.models import (
     TextPart,
     TokenTarget,
 )
+from medgemma_tasks.queue import queue_names
+from medgemma_tasks.settings import Settings
 from tests.parts import OTHER_JOB, picture, record_of
 
 Run = Callable[[Job], None]
@@ -311,6 +314,23 @@ def test_an_unknown_or_malformed_id_is_no_job(client: Client) -> None:
         client.job(OTHER_JOB)
     with pytest.raises(InvalidRequest):
         client.job("../../x")
+
+
+def test_a_queue_that_is_full_is_told_before_anything_is_written(
+    settings: Settings, client: Client, ledger: Ledger, redis_fake: fakeredis.FakeRedis
+) -> None:
+    under_way = client.submit(picture(), "Is it there already?")
+    settings = settings.model_copy(update={"max_queued": 2})
+    client._live.settings = settings
+    redis_fake.lpush(queue_names("phantom")[0], "x", "y")
+    before = ledger.store.keys("")
+    with pytest.raises(QueueFull) as caught:
+        client.submit(picture(), "What?")
+    assert caught.value.details == {"waiting": 2, "limit": 2}
+    assert ledger.store.keys("") == before
+    assert client.submit(picture(), "Is it there already?").id == under_way.id
+    redis_fake.rpop(queue_names("phantom")[0])
+    client.submit(picture(), "What?")
 
 
 def test_nothing_is_written_when_redis_is_away(

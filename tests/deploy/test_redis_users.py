@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -29,7 +30,7 @@ from medgemma_worker.board import Board, Hosted
 from medgemma_worker.guests import Guests
 from medgemma_worker.parent.hosted import give_back
 from medgemma_worker.parent.lanes import Lane
-from tests.parts import JOB
+from tests.parts import JOB, picture
 from tests.service.harness import Service, WorkerProcess
 from tests.stub_engine import ANSWER
 
@@ -146,6 +147,12 @@ def test_a_worker_and_a_client_do_all_their_work_as_users_of_their_own(
             assert lost.wait(WAIT).answer == ANSWER
             assert busy.wait(WAIT).answer == ANSWER
             assert ping(guarded) == 0
+            picture().save(tmp_path / "x.png")
+            rows = [{"item": k, "image": "x.png", "prompt": f"Row {k}?"} for k in range(3)]
+            manifest = tmp_path / "manifest.jsonl"
+            manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            items = service.client.backfill(manifest, out=tmp_path / "out", shard=2)
+            assert [item.answer for item in items] == [ANSWER] * 3
             second.terminate()
             assert second.wait(WAIT) == 0
         assert service.client.models() == ["phantom"]
@@ -244,6 +251,8 @@ THE_CLIENT = (
     f"PUBLISH medgemma:done:other:{JOB} 1",
     "PUBLISH /0.celery.pidbox {}",  # by which a worker is told to shut down
     "SUBSCRIBE /0.celery.pidbox",
+    "PSUBSCRIBE medgemma:done:*",
+    "PSUBSCRIBE *",
     f"LPUSH {JOB}.reply.celery.pidbox x",
     f"EVAL return(redis.call('rpop','{QUEUE}')) 0",
 )

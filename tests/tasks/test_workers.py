@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import fakeredis
 import pytest
 
@@ -61,3 +63,14 @@ def test_what_is_no_word_of_a_worker_is_passed_over(redis_fake: fakeredis.FakeRe
     redis_fake.lpush("medgemma:worker:phantom:list", "rubbish")
     say(redis_fake, health(), 60)
     assert workers(redis_fake) == [health()]
+
+
+def test_a_word_of_a_worker_of_another_version_is_read(redis_fake: fakeredis.FakeRedis) -> None:
+    say(redis_fake, health().model_copy(update={"rate": 2.5, "shard": 8}), 60)
+    (key,) = redis_fake.keys("medgemma:worker:*")
+    said = json.loads(redis_fake.get(key))
+    redis_fake.set(key, json.dumps(said | {"from_the_future": 1}))
+    assert [(w.rate, w.shard) for w in workers(redis_fake)] == [(2.5, 8)]
+    older = {name: value for name, value in said.items() if name not in ("rate", "shard")}
+    redis_fake.set(key, json.dumps(older))
+    assert [(w.rate, w.shard) for w in workers(redis_fake)] == [(None, None)]

@@ -52,18 +52,30 @@ def read(
         NotAnImage: Bytes that looked like a DICOM file without its prefix, and are none.
         InputError: There is no such frame.
     """
+    with without_logs(*_LOGGERS):
+        body, header = _checked(data, max_pixels, max_bytes, frame or 0)
+        values = decode_frame(body, header)
+    pixels = _render_colour(values, header) if values.ndim == 3 else _render(values, header)
+    return Image.fromarray(pixels).copy(), _attributes(header)
+
+
+def look(data: bytes, *, max_pixels: int, max_bytes: int) -> None:
+    """Raise what ``read`` would for what the header says. ``data`` need not reach farther than
+    the first byte of the pixel data."""
+    with without_logs(*_LOGGERS):
+        _checked(data, max_pixels, max_bytes, 0)
+
+
+def _checked(data: bytes, max_pixels: int, max_bytes: int, frame: int) -> tuple[Body, Header]:
     if importlib.util.find_spec("pydicom") is None:
         raise DicomSupportMissing(
             "The file is DICOM, and the package that reads it is not installed. "
             'Run: pip install "medgemma-explainer[dicom]"'
         )
-    with without_logs(*_LOGGERS):
-        body, header = _parse(data, max_bytes, frame or 0)
-        _check_kind(header, body.stream.getbuffer().nbytes)
-        check_pixels(header.rows, header.columns, max_pixels)
-        values = decode_frame(body, header)
-    pixels = _render_colour(values, header) if values.ndim == 3 else _render(values, header)
-    return Image.fromarray(pixels).copy(), _attributes(header)
+    body, header = _parse(data, max_bytes, frame)
+    _check_kind(header, body.stream.getbuffer().nbytes)
+    check_pixels(header.rows, header.columns, max_pixels)
+    return body, header
 
 
 def _parse(data: bytes, max_bytes: int, frame: int) -> tuple[Body, Header]:

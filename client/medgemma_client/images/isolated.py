@@ -7,6 +7,7 @@ can make it call ``std::terminate``, which would end the caller's process with i
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from io import BytesIO
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from medgemma_client.tied import end_with_parent
 
 GDCM = "gdcm"
 """pydicom's name of the plugin."""
@@ -32,7 +35,7 @@ def decode_with_gdcm(frame: bytes, syntax: str, options: dict[str, Any]) -> NDAr
     question = json.dumps({"syntax": syntax, "options": options}).encode() + b"\n"
     try:
         done = subprocess.run(  # noqa: S603 - our own module, and no argument from outside
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-m", __name__, str(os.getpid())],
             input=question + frame,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -47,6 +50,7 @@ def decode_with_gdcm(frame: bytes, syntax: str, options: dict[str, Any]) -> NDAr
 
 def _answer() -> None:
     """The process's side: a line of JSON and the frame on stdin, an .npy file on stdout."""
+    end_with_parent(int(sys.argv[1]))
     try:
         import resource
 

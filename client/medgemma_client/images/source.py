@@ -84,7 +84,7 @@ def read_image(
 def _decode(
     data: bytes, max_pixels: int, max_file_bytes: int, frame: int | None
 ) -> tuple[Image.Image, ImageAttributes]:
-    _check_size(len(data), max_file_bytes)
+    check_size(len(data), max_file_bytes)
     if not data:
         raise NotAnImage("The file is empty. Pass a PNG, JPEG, TIFF, BMP or DICOM file.")
     if dicom_stream.is_dicom(data):
@@ -97,7 +97,7 @@ def _read_file(path: str | os.PathLike[str], max_file_bytes: int) -> bytes:
         status = os.stat(path)
         # A pipe or device would block, or never end.
         if stat.S_ISREG(status.st_mode):
-            _check_size(status.st_size, max_file_bytes)
+            check_size(status.st_size, max_file_bytes)
             with open(path, "rb") as file:
                 # One byte over, so that a file still growing is caught by the check that follows.
                 return file.read(max_file_bytes + 1)
@@ -111,7 +111,7 @@ def _read_file(path: str | os.PathLike[str], max_file_bytes: int) -> bytes:
     raise FileUnreadable(f"The file cannot be read: {reason}. Check its path and its permissions.")
 
 
-def _check_size(size: int, limit: int) -> None:
+def check_size(size: int, limit: int) -> None:
     if size > limit:
         raise ImageTooLarge(
             f"The file has {size} bytes, and the limit is {limit}. "

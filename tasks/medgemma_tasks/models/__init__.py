@@ -40,7 +40,7 @@ from medgemma_tasks.models.request import (
     Part,
     TextPart,
 )
-from medgemma_tasks.models.run import ManifestLine, RunId
+from medgemma_tasks.models.run import ManifestLine, RunId, RunRecord
 from medgemma_tasks.models.service import (
     Death,
     Live,
@@ -93,6 +93,7 @@ __all__ = [
     "Part",
     "PromptTarget",
     "RunId",
+    "RunRecord",
     "ServedModel",
     "Sha256",
     "Shares",

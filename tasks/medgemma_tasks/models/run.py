@@ -1,12 +1,13 @@
-"""``runs/<run_id>/manifest.jsonl``: the jobs that belong together, one a line."""
+"""``runs/<run_id>/``: the jobs that belong together, one a line, and how long they are kept."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, StringConstraints
 
-from medgemma_tasks.models.base import Discreet, JobId
+from medgemma_tasks.models.base import Discreet, JobId, ModelName, Strict
 
 
 def _is_no_job_id(name: str) -> str:
@@ -30,3 +31,24 @@ class ManifestLine(Discreet):
     model_config = ConfigDict(extra="allow")
 
     job: JobId
+
+
+class RunRecord(Strict):
+    """``runs/<run_id>/run.json``: what is to become of what a run leaves."""
+
+    schema_version: Literal[1] = 1
+    run: RunId
+    model: ModelName
+    started_at: AwareDatetime
+    worked_at: AwareDatetime
+    """When it was last worked at."""
+    expire_after_seconds: float | None = Field(default=None, gt=0)
+    """After ``worked_at``; None keeps it for ever."""
+    max_bytes: int | None = Field(default=None, ge=1)
+    """What its jobs may hold; None: whatever it is."""
+
+    def expired(self, now: datetime) -> bool:
+        """Whether it is kept no longer."""
+        if self.expire_after_seconds is None:
+            return False
+        return (now - self.worked_at).total_seconds() > self.expire_after_seconds

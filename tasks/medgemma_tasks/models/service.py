@@ -8,7 +8,16 @@ from typing import Literal
 
 from pydantic import Field
 
-from medgemma_tasks.models.base import Fraction, JobId, ModelName, Stage, State, Strict, Tenant
+from medgemma_tasks.models.base import (
+    Discreet,
+    Fraction,
+    JobId,
+    ModelName,
+    Stage,
+    State,
+    Strict,
+    Tenant,
+)
 from medgemma_tasks.models.record import ErrorRecord
 
 
@@ -79,8 +88,9 @@ class WorkersJob(Strict):
     stage: Stage | None = None
 
 
-class WorkerHealth(Strict):
-    """What a worker says of itself in Redis, every few seconds."""
+class WorkerHealth(Discreet):
+    """What a worker says of itself in Redis, every few seconds. Fields that a newer version added
+    are passed over."""
 
     schema_version: Literal[1] = 1
     name: str = Field(min_length=1, max_length=256)
@@ -101,6 +111,10 @@ class WorkerHealth(Strict):
     """Since its child's main thread last said that it lives; None before that."""
     poll_seconds: float | None = None
     """Since the queue last answered it; None before that. One that is busy does not ask."""
+    rate: float | None = Field(default=None, gt=0)
+    """Jobs a second, measured while it was busy; None before that."""
+    shard: int | None = Field(default=None, ge=1)
+    """How many jobs in one batch it found to go fastest; None before it tried."""
     started_at: datetime
     bulk_first: bool = False
     """Whether it serves the batch queue first, as one of several of its model does."""

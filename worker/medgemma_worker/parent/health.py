@@ -162,6 +162,8 @@ class Voice:
             since=self._since,
             job=job,
             done=board.done,
+            rate=board.rate or None,
+            shard=board.advised or None,
             beat_seconds=round(now - board.beaten, 1) if board.beaten else None,
             poll_seconds=round(now - board.polled, 1) if board.polled else None,
             started_at=self._started_at,
