@@ -26,7 +26,7 @@ GATHERING = 1.0
 """Seconds for which those that could be answered wait for others that are still fetching."""
 
 COURTESY = 1.0
-"""Seconds for which the device waits for a guest that is still fetching."""
+"""Seconds for which the device waits for a guest that is on its way to the next step."""
 
 LOOK = 0.05
 """Seconds between two looks for a guest while the device has nothing to do."""
@@ -141,7 +141,7 @@ class Shift:
             self._begin(guest)
         with device.changed:
             explaining, answering = _of(guest, device.explaining), _of(guest, device.answering)
-            fetching = any(not device.has_asked(job) for job in guest.open)
+            computing = any(not device.has_explained(job) for job in guest.open)
         if explaining or answering:
             if explaining:
                 device.explain_next(explaining[0])
@@ -153,7 +153,7 @@ class Shift:
             self._guest.leave()
             self._guest = None
             return True
-        if not fetching or time.monotonic() > self._came + COURTESY:
+        if not computing or time.monotonic() > self._came + COURTESY:
             return False
         self._wait()
         return True
