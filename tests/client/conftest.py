@@ -17,6 +17,7 @@ from medgemma_worker.board import Board
 from medgemma_worker.job import JobRunner
 from tests.parts import boto_session, ledger, live, redis_fake, settings, store
 from tests.stub_engine import StubEngine
+from tests.worker.direct import Direct
 
 __all__ = ["boto_session", "ledger", "live", "redis_fake", "settings", "store"]
 
@@ -53,4 +54,6 @@ def client(
 @pytest.fixture
 def run(ledger: Ledger, live: LiveState, settings: Settings) -> Callable[[Job], None]:
     """What a worker does with a job."""
-    return lambda job: JobRunner(StubEngine(), ledger, live, settings, Board()).run(job.id)
+    engine = StubEngine()
+    runner = JobRunner(engine, Direct(engine), ledger, live, settings, Board())
+    return lambda job: runner.run(job.id)

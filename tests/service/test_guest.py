@@ -7,8 +7,11 @@ import signal
 
 from medgemma_tasks.models import State
 from medgemma_tasks.queue import make_app, publish
-from tests.service.harness import WAIT, Service, until
+from tests.service.harness import Service, until
 from tests.stub_engine import StubEngine
+
+
+WAIT = 30.0
 
 
 def shard_of(idle: Service, *prompts: str) -> list[str]:
