@@ -10,7 +10,6 @@ from medgemma_tasks.queue import make_app, publish
 from tests.service.harness import Service, until
 from tests.stub_engine import StubEngine
 
-
 WAIT = 30.0
 
 
