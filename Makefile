@@ -35,7 +35,7 @@ demo: $(READY)
 	@$(BIN)/medgemma-explainer demo $${IMAGE:+--image "$$IMAGE"} $${PROMPT:+--prompt "$$PROMPT"} $${KEYWORD:+--keyword "$$KEYWORD"}
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # BESIDE=2 runs two sets beside each other.
 REPEAT ?= 1
