@@ -26,10 +26,11 @@ from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import WorkerHealth, WorkerState
 from medgemma_tasks.queue import make_app, publish, queue_names
 from medgemma_tasks.settings import Settings, load_settings
-from medgemma_worker.board import Board, Hosted
+from medgemma_worker.board import Board
 from medgemma_worker.guests import Guests
 from medgemma_worker.parent.hosted import give_back
 from medgemma_worker.parent.lanes import Lane
+from medgemma_worker.places import Hosted
 from tests.parts import JOB, picture
 from tests.service.harness import Service, WorkerProcess
 from tests.stub_engine import ANSWER

@@ -29,6 +29,25 @@ def test_a_report_hears_that_the_job_was_cancelled(live: LiveState) -> None:
     assert live.report(OTHER_JOB, RUNNING) is False
 
 
+def test_of_several_jobs_those_that_were_cancelled_are_told(live: LiveState) -> None:
+    assert live.which_cancelled([]) == []
+    assert live.which_cancelled([JOB, OTHER_JOB]) == []
+    live.cancel(OTHER_JOB)
+    assert live.which_cancelled([JOB, OTHER_JOB]) == [OTHER_JOB]
+
+
+def test_the_worker_that_holds_jobs_goes_on_holding_them_and_no_other_takes_them(
+    live: LiveState,
+) -> None:
+    assert live.hold(JOB, "one", 0.2)
+    live.hold_all([JOB, OTHER_JOB], "one", 60.0)
+    assert not live.hold(OTHER_JOB, "two", 1.0)
+    live.hold_all([JOB], "two", 60.0)
+    time.sleep(0.3)
+    assert live.hold(JOB, "one", 1.0)
+    assert not live.hold(JOB, "two", 1.0)
+
+
 def test_starts_are_counted_and_given_back(live: LiveState) -> None:
     assert [live.start_attempt(JOB, token) for token in "abc"] == [1, 2, 3]
     live.give_back_attempt(JOB, "b")

@@ -7,7 +7,8 @@ from contextlib import ExitStack
 import pytest
 
 from medgemma_tasks.models import Stage
-from medgemma_worker.board import MOST_GUESTS, PLACES, Board, Hosted, InHand
+from medgemma_worker.board import Board
+from medgemma_worker.places import MOST_GUESTS, PLACES, Hosted, InHand
 from tests.parts import JOB, OTHER_JOB
 from tests.worker.dying import never_left
 

@@ -18,9 +18,9 @@ from medgemma_tasks.in_hand import UNACKED
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.queue import make_app, publish, queue_names
 from medgemma_tasks.settings import Settings
-from medgemma_worker.board import MOST_GUESTS
 from medgemma_worker.guests import AWAY_PAUSE, Guests
 from medgemma_worker.parent.intake import DROPPED
+from medgemma_worker.places import MOST_GUESTS
 from medgemma_worker.unacked import INDEX
 from tests.parts import JOB, OTHER_JOB
 

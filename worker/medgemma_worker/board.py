@@ -15,51 +15,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from medgemma_tasks.models import Stage
-
-PLACES = 320
-"""Jobs that can be in hand at once: those of the largest shard, and of a guest beside it."""
-
-
-@dataclass(frozen=True)
-class InHand:
-    """A job that a child works on."""
-
-    tenant: str
-    job_id: str
-    attempt: int
-    """From 1."""
-    token: str = ""
-    """By which the start can be uncounted."""
-    stage: str | None = field(default=None, compare=False)
-    """How far it is."""
-
-
-class _Place(ctypes.Structure):
-    _fields_ = (
-        ("tenant", ctypes.c_char * 64),
-        ("job", ctypes.c_char * 33),
-        ("attempt", ctypes.c_uint32),
-        ("token", ctypes.c_char * 33),
-        ("stage", ctypes.c_char * 16),
-    )
-
-
-MOST_GUESTS = 16
-"""Jobs of a message that a child takes in the middle of a shard."""
-
-
-@dataclass(frozen=True)
-class Hosted:
-    """A message that a child took by itself, in the middle of a shard."""
-
-    tag: str
-    """kombu's delivery tag."""
-    jobs: tuple[str, ...]
-    pid: int
-    """Of that child."""
+from medgemma_worker.places import MOST_GUESTS, PLACES, Hosted, InHand, Place, read
 
 
 class _Page(ctypes.Structure):
@@ -73,7 +31,7 @@ class _Page(ctypes.Structure):
         ("beat", ctypes.c_double),
         ("done", ctypes.c_uint64),
         ("used", ctypes.c_uint32),
-        ("places", _Place * PLACES),
+        ("places", Place * PLACES),
         ("step", ctypes.c_double),
         ("heard", ctypes.c_char * 33),
         ("rate", ctypes.c_double),
@@ -200,7 +158,7 @@ class Board:
         """What was known of a dead child's jobs is written down elsewhere."""
         page = self._page
         for place in page.places:
-            if place.job and _read(place) in jobs:
+            if place.job and read(place) in jobs:
                 place.job = b""
         page.memory = 0
 
@@ -254,7 +212,7 @@ class Board:
     def in_hand(self) -> list[InHand]:
         """The jobs that the child works on, or died over."""
         places = self._page.places[: self._page.used]
-        return [held for held in map(_read, places) if held is not None]
+        return [held for held in map(read, places) if held is not None]
 
     @property
     def step(self) -> float:
@@ -327,12 +285,3 @@ class Board:
     def bulk_first(self) -> bool:
         """Whether this worker serves the batch queue first. Its child takes no guests then."""
         return bool(self._page.bulk_first)
-
-
-def _read(place: _Place) -> InHand | None:
-    while True:
-        job, tenant, token = bytes(place.job), bytes(place.tenant), bytes(place.token)
-        attempt, stage = int(place.attempt), bytes(place.stage).decode() or None
-        if job == bytes(place.job):
-            break
-    return InHand(tenant.decode(), job.decode(), attempt, token.decode(), stage) if job else None

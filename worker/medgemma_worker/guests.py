@@ -19,8 +19,8 @@ from medgemma_tasks.in_hand import shard_in
 from medgemma_tasks.queue import Shard, queue_names
 from medgemma_tasks.settings import Settings
 from medgemma_worker import unacked
-from medgemma_worker.board import MOST_GUESTS
 from medgemma_worker.parent.intake import DROPPED, rewritten
+from medgemma_worker.places import MOST_GUESTS
 
 if TYPE_CHECKING:
     from redis import Redis

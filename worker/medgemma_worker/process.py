@@ -21,13 +21,14 @@ from medgemma_tasks.settings import Settings
 from medgemma_tasks.store import Store
 from medgemma_worker import memory
 from medgemma_worker.batching import Batching
-from medgemma_worker.board import PLACES, Board
+from medgemma_worker.board import Board
 from medgemma_worker.delivery import Delivery
 from medgemma_worker.device import Device
 from medgemma_worker.engine import Engine, load_engine
 from medgemma_worker.failures import trace
 from medgemma_worker.guests import Guests
 from medgemma_worker.job import JobRunner
+from medgemma_worker.places import PLACES
 from medgemma_worker.shift import Shift
 from medgemma_worker.visits import Visits
 from medgemma_worker.wrappers.cancellation import STOP

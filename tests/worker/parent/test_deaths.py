@@ -8,8 +8,9 @@ import pytest
 from medgemma_tasks.errors import BrokerUnreachable, WorkerLost
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Death, Stage
-from medgemma_worker.board import Board, InHand
+from medgemma_worker.board import Board
 from medgemma_worker.parent.deaths import WatchedRequest, note_deaths
+from medgemma_worker.places import InHand
 from medgemma_worker.wrappers.attempt import start_attempt
 from tests.parts import JOB, OTHER_JOB
 from tests.worker.dying import never_left

@@ -13,7 +13,7 @@ from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Stage, WorkerHealth, WorkerState
 from medgemma_tasks.settings import Settings
 from medgemma_tasks.workers import workers
-from medgemma_worker.board import Board, InHand
+from medgemma_worker.board import Board
 from medgemma_worker.parent.health import (
     LONGEST_SILENCE,
     Seen,
@@ -22,6 +22,7 @@ from medgemma_worker.parent.health import (
     longest_silence,
     state_of,
 )
+from medgemma_worker.places import InHand
 from tests.parts import JOB
 
 LONG, SHORT = 31.0, 29.0

@@ -13,12 +13,13 @@ from medgemma_tasks.live import LiveState
 from medgemma_tasks.queue import Shard, queue_names
 from medgemma_tasks.settings import Settings
 from medgemma_worker import unacked
-from medgemma_worker.board import Board, InHand
+from medgemma_worker.board import Board
 from medgemma_worker.parent import lease, running
 from medgemma_worker.parent.deaths import WatchedRequest
 from medgemma_worker.parent.hosted import give_back, hosted_by
 from medgemma_worker.parent.intake import rewritten
 from medgemma_worker.parent.shutdown import wait_until_idle
+from medgemma_worker.places import InHand
 from tests.parts import JOB, OTHER_JOB
 from tests.worker.dying import never_left
 from tests.worker.parent.test_intake import message

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from medgemma_tasks.live import LiveState
-from medgemma_worker.board import Board, InHand
+from medgemma_worker.board import Board
 from medgemma_worker.exits import LOAD_FAILED
 from medgemma_worker.parent import shutdown as module
 from medgemma_worker.parent.shutdown import install, wait_until_idle
+from medgemma_worker.places import InHand
 from tests.parts import JOB, OTHER_JOB
 from tests.worker.dying import never_left
 

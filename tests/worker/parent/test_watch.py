@@ -7,9 +7,10 @@ import pytest
 
 from medgemma_tasks.errors import BrokerUnreachable
 from medgemma_tasks.live import LiveState
-from medgemma_worker.board import Board, InHand
+from medgemma_worker.board import Board
 from medgemma_worker.parent import watch as module
 from medgemma_worker.parent.watch import Watcher, peak_memory
+from medgemma_worker.places import InHand
 from medgemma_worker.wrappers.cancellation import STOP
 from tests.parts import OTHER_JOB, request_for
 from tests.worker.dying import never_left

@@ -8,8 +8,9 @@ import pytest
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.settings import Settings
-from medgemma_worker.board import Board, InHand
+from medgemma_worker.board import Board
 from medgemma_worker.engine import Explained
+from medgemma_worker.places import InHand
 from medgemma_worker.wrappers.held import RunsElsewhere, held_here, keep, let_go
 from medgemma_worker.wrappers.run import Around, Run
 from tests.parts import request_for

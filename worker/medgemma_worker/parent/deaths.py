@@ -16,8 +16,9 @@ from medgemma_tasks.errors import BrokerUnreachable
 from medgemma_tasks.in_hand import shard_of
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Death, Stage
-from medgemma_worker.board import Board, InHand
+from medgemma_worker.board import Board
 from medgemma_worker.parent.hosted import give_back, hosted_by
+from medgemma_worker.places import InHand
 from medgemma_worker.wrappers.held import let_go
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ import logging
 from medgemma_tasks.errors import BrokerUnreachable
 from medgemma_tasks.live import LiveState
 from medgemma_worker import unacked
-from medgemma_worker.board import Board, Hosted
+from medgemma_worker.board import Board
+from medgemma_worker.places import Hosted
 
 log = logging.getLogger(__name__)
 

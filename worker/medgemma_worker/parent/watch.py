@@ -20,8 +20,9 @@ from typing import Any
 from medgemma_tasks.errors import BrokerUnreachable
 from medgemma_tasks.in_hand import interval
 from medgemma_tasks.live import LiveState
-from medgemma_worker.board import Board, InHand
+from medgemma_worker.board import Board
 from medgemma_worker.parent.repeated import Repeated
+from medgemma_worker.places import InHand
 from medgemma_worker.wrappers.cancellation import STOP
 from medgemma_worker.wrappers.held import by_tenant, keep
 

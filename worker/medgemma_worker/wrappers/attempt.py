@@ -7,8 +7,8 @@ import secrets
 
 from medgemma_tasks.errors import BrokerUnreachable, WorkerLost
 from medgemma_tasks.live import LiveState
-from medgemma_worker.board import InHand
 from medgemma_worker.engine import Explained
+from medgemma_worker.places import InHand
 from medgemma_worker.wrappers.commit import TROUBLE
 from medgemma_worker.wrappers.run import Attempt, Run, Step
 

@@ -15,8 +15,9 @@ from contextlib import suppress
 from medgemma_tasks.errors import BrokerUnreachable
 from medgemma_tasks.in_hand import settled_after
 from medgemma_tasks.live import LiveState
-from medgemma_worker.board import Board, InHand
+from medgemma_worker.board import Board
 from medgemma_worker.engine import Explained
+from medgemma_worker.places import InHand
 from medgemma_worker.wrappers.run import Run, Step
 
 log = logging.getLogger(__name__)
