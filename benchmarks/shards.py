@@ -38,6 +38,8 @@ from medgemma_worker.phantom.images import make_phantom
 FASTER, MORE, BUSY = 2.5, 2.0, 0.9
 """At least: generation a job and jobs a second, against single jobs; the device's share."""
 
+STAGES = ("loading", "generating", "explaining", "rendering", "storing")
+
 FIRST_IMAGE = 810_000
 SECONDS_A_JOB = 10.0
 """A run that takes longer than this a job has hung."""
@@ -53,6 +55,8 @@ class Ran:
     """Jobs a second."""
     busy: float
     """The device's share within a message; the median of all."""
+    stages: dict[str, float]
+    """Seconds of a job by stage, beside others; the mean of all."""
 
 
 class Bench:
@@ -83,6 +87,9 @@ class Bench:
             busy=statistics.median(
                 busy(records[start : start + size]) for start in range(0, count, size)
             ),
+            stages={
+                stage: statistics.fmean(one.seconds[stage] for one in records) for stage in STAGES
+            },
         )
 
 
@@ -122,6 +129,11 @@ def main() -> int:
                     print(
                         f"{name:<12} generation {1000 * ran.generating:6.1f} ms a job, "
                         f"{ran.rate:5.2f} jobs/s, device busy {ran.busy:.2f}",
+                        flush=True,
+                    )
+                    print(
+                        "             a job's ms: "
+                        + ", ".join(f"{stage} {1000 * t:.0f}" for stage, t in ran.stages.items()),
                         flush=True,
                     )
     faster = statistics.median(one.generating / many.generating for many, one in rounds)

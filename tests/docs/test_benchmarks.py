@@ -159,3 +159,10 @@ def test_interactive_jobs_are_timed_beside_a_backfill() -> None:
     waited, backfill = told(done)
     assert waited.startswith("p95 ")
     assert backfill.startswith("backfill: 6 of 6 jobs succeeded")
+
+
+def test_a_backfill_over_pydicoms_files_names_each_that_it_refuses() -> None:
+    done = run("benchmarks/backfill_dicom.py --most 8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "8 files: {" in done.stdout
+    assert done.stdout.count(" yes  ") == 3
