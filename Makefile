@@ -34,6 +34,9 @@ demo: export KEYWORD := $(value KEYWORD)
 demo: $(READY)
 	@$(BIN)/medgemma-explainer demo $${IMAGE:+--image "$$IMAGE"} $${PROMPT:+--prompt "$$PROMPT"} $${KEYWORD:+--keyword "$$KEYWORD"}
 
+# Two files at a time, and one thread of torch for each: two threads for each, on two cores, wait for
+# one another so long that a test of 30 seconds once took over 300.
+test: export OMP_NUM_THREADS := 1
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 

@@ -114,6 +114,7 @@ def test_pixels_are_scaled_to_minus_one_to_one_and_nothing_else(reader: Reader) 
     assert np.allclose(pixels.numpy(), grey, atol=1e-6)
 
 
+@pytest.mark.timeout(900)
 def test_the_shipped_file_reads_held_out_films_and_survives_covering() -> None:
     """Given 120 held-out films, then 98% of answers are exact and both covering checks hold."""
     figures = measure(checkpoint_path(), films=120, covered_films=100)
