@@ -59,10 +59,13 @@ class TimedEngine:
     def prepare(self, request: ExplanationRequest, images: Sequence[Image.Image]) -> Any:
         return request
 
-    def cost(self, asked: Any) -> Any:
-        from medgemma_worker.engine import Cost  # type: ignore[attr-defined]
+    together = 1
 
-        return Cost(300, 1)
+    def length(self, asked: Any) -> int:
+        return 1
+
+    def weight(self, answered: Any) -> int:
+        return 1
 
     def answer(self, asked: Sequence[Any], tell: Callable[[Sequence[float]], Any]) -> list[Any]:
         return list(asked)
@@ -70,8 +73,10 @@ class TimedEngine:
     def explain(self, *arguments: Any) -> Any:
         """``(answered, tell)``; or, of an older queue side, ``(request, images, report)``."""
         if len(arguments) == 2:
-            self._compute(*arguments)
-            return arguments[0]
+            answered, tell = arguments
+            for one in answered:
+                self._compute(one, tell)
+            return answered
         request, _, report = arguments
         report(Stage.GENERATING, 0.0)
         self._compute(request, lambda progress: report(Stage.EXPLAINING, progress))

@@ -37,7 +37,7 @@ from medgemma_tasks.models import (
     TextPart,
 )
 from medgemma_tasks.settings import Settings
-from medgemma_worker.engine import Cost, Explained, File, Tell, TellBatch
+from medgemma_worker.engine import Explained, File, Tell, TellBatch
 from medgemma_worker.rendering import describe
 
 ANSWER = "canary-answer: there is no pneumothorax."
@@ -82,8 +82,13 @@ class StubEngine:
     def prepare(self, request: ExplanationRequest, images: Sequence[Image.Image]) -> Question:
         return Question(request, images)
 
-    def cost(self, asked: Question) -> Cost:
-        return Cost(prompt_tokens=300, new_tokens=100)
+    together = 1
+
+    def length(self, asked: Question) -> int:
+        return 100
+
+    def weight(self, answered: Question) -> int:
+        return 1
 
     def answer(self, asked: Sequence[Question], tell: TellBatch) -> list[Question | MedGemmaError]:
         for question in asked:
@@ -94,8 +99,8 @@ class StubEngine:
             for place, question in enumerate(asked)
         ]
 
-    def explain(self, answered: Question, tell: Tell) -> Question:
-        request = answered.request
+    def explain(self, answered: Sequence[Question], tell: Tell) -> Sequence[Question]:
+        request = answered[0].request
         _behave(_prompt(request), request.job_id, tell)
         for target in request.targets:
             if not isinstance(target, KeywordTarget) or target.keyword in ANSWER:

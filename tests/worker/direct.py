@@ -21,6 +21,7 @@ class Direct:
 
     def explain(self, run: Run, answered: Answered) -> Found:
         run.report(Stage.EXPLAINING, 0.0)
-        return self._engine.explain(
-            answered, lambda progress: run.report(Stage.EXPLAINING, progress)
+        (found,) = self._engine.explain(
+            [answered], lambda progress: run.report(Stage.EXPLAINING, progress)
         )
+        return found

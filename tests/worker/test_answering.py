@@ -74,7 +74,7 @@ def test_eight_questions_get_the_tokens_and_maps_that_each_gets_alone(explainer,
         (alone,) = explainer.answer([one], quiet)
         assert tokens(among) == tokens(alone)
         for result, other in zip(
-            explainer.explain_answer(among), explainer.explain_answer(alone), strict=True
+            *explainer.explain_answers([among]), *explainer.explain_answers([alone]), strict=True
         ):
             assert result.spans == other.spans
             assert result.consistency == other.consistency
@@ -91,7 +91,7 @@ def test_eight_questions_get_the_tokens_and_maps_that_each_gets_alone(explainer,
 def test_explained_together_too_nothing_lies_on_padding(explainer, questions) -> None:
     for question, results in zip(questions, explainer.run_many(questions), strict=True):
         (alone,) = explainer.answer([explainer.prepare(question)], quiet)
-        others = explainer.explain_answer(alone)
+        (others,) = explainer.explain_answers([alone])
         for result, other in zip(results, others, strict=True):
             assert result.metadata["seq_len"] == other.metadata["seq_len"]
             assert list(result.text_positions) == list(other.text_positions)

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medgemma_worker.batching import FIRST, LARGEST, Batching
-from medgemma_worker.engine import Cost
+from medgemma_worker.batching import AGAIN, FIRST, LARGEST, Batching
 
-ONE = Cost(prompt_tokens=300, new_tokens=100)
+ONE = 100
+"""New tokens."""
 
 
 def measured(seconds_a_token: dict[int, float], *, longest: float = 1e9) -> Batching:
@@ -49,7 +49,7 @@ def test_too_many_are_halved_and_that_is_remembered() -> None:
 def test_a_batch_is_cut_where_its_step_would_be_long() -> None:
     batching = measured({8: 0.1}, longest=5.0)  # 10 s for 100 tokens of eight
     assert batching.fitting([ONE] * 8) == 4
-    assert batching.fitting([Cost(prompt_tokens=300, new_tokens=10)] * 8) == 8
+    assert batching.fitting([10] * 8) == 8
 
 
 def test_answers_that_end_early_let_more_be_taken() -> None:
@@ -61,7 +61,7 @@ def test_answers_that_end_early_let_more_be_taken() -> None:
 
 def test_given_answers_tell_nothing() -> None:
     batching = Batching(5.0)
-    batching.took([Cost(prompt_tokens=300, new_tokens=0)] * 8, 1.0, 0)
+    batching.took([0] * 8, 1.0, 0)
     assert batching.fitting([ONE] * 8) == 8
 
 
@@ -74,7 +74,25 @@ def test_at_least_one_is_taken_and_never_more_than_there_are(
 ) -> None:
     batching = Batching(1.0)
     for size, seconds, tokens in history:
-        batching.took([Cost(300, max(tokens, 1))] * size, seconds, tokens)
-    costs = [Cost(300, tokens) for tokens in waiting]
-    assert 1 <= batching.fitting(costs) <= min(len(costs), LARGEST)
+        batching.took([max(tokens, 1)] * size, seconds, tokens)
+    assert 1 <= batching.fitting(waiting) <= min(len(waiting), LARGEST)
     assert 1 <= batching.advised <= LARGEST
+
+
+def test_a_size_that_was_no_gain_is_tried_again_after_a_while() -> None:
+    batching = Batching(1e9, first=1, largest=4)
+    assert batching.advised == 1
+    batching.took([1], 1.0, 1)
+    batching.took([1, 1], 3.0, 1)  # a slow moment
+    assert batching.advised == 1
+    for _ in range(AGAIN):
+        batching.took([1], 1.0, 1)
+    assert batching.advised == 2
+
+
+def test_no_more_than_the_largest_are_taken_together() -> None:
+    batching = Batching(1e9, first=1, largest=4)
+    for size in (1, 2, 4, 8):
+        batching.took([1] * size, 1.0, 1)
+    assert batching.advised == 4
+    assert batching.fitting([1] * 8) == 4

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 
 from medgemma_tasks.errors import (
     EmptyAnswer,
@@ -21,7 +22,7 @@ from medgemma_worker import device as module
 from medgemma_worker.batching import Batching
 from medgemma_worker.board import Board
 from medgemma_worker.device import MARGIN, Device, Wanted
-from medgemma_worker.engine import Cost, Tell, TellBatch
+from medgemma_worker.engine import Tell, TellBatch
 from medgemma_worker.wrappers.cancellation import STOP
 from medgemma_worker.wrappers.run import Run
 from tests.parts import JOB, OTHER_JOB, request_for
@@ -31,12 +32,16 @@ class Engine:
     """Answers a question with its own text in capitals; what a step does can be set."""
 
     def __init__(self) -> None:
+        self.together = 1
         self.batches: list[list[str]] = []
         self.within: Callable[[TellBatch | Tell], object] = lambda tell: None
         self.room = 100
 
-    def cost(self, asked: str) -> Cost:
-        return Cost(prompt_tokens=1, new_tokens=10)
+    def length(self, asked: str) -> int:
+        return 10
+
+    def weight(self, answered: str) -> int:
+        return 1
 
     def answer(self, asked: Sequence[str], tell: TellBatch) -> list[Any]:
         self.batches.append(list(asked))
@@ -49,10 +54,13 @@ class Engine:
             for place, text in enumerate(asked)
         ]
 
-    def explain(self, answered: str, tell: Tell) -> str:
+    def explain(self, answered: Sequence[str], tell: Tell) -> list[str]:
+        self.batches.append(list(answered))
+        if len(answered) > self.room:
+            raise OutOfMemory("too many")
         self.within(tell)
         tell(0.5)
-        return f"{answered} explained"
+        return [f"{one} explained" for one in answered]
 
 
 def _answer(text: str) -> str | MedGemmaError:
@@ -65,7 +73,7 @@ class Handed:
     def __init__(self) -> None:
         self.engine: Any = Engine()
         self.board = Board()
-        self.device = Device(self.engine, self.board, Batching(1e9))
+        self.device = Device(self.engine, self.board, 1e9)
         self.pool = ThreadPoolExecutor(16)
         self.reports: list[tuple[str, Stage, float]] = []
 
@@ -133,7 +141,7 @@ def test_a_batch_that_does_not_fit_waits_again_and_is_halved(handed: Handed) -> 
     handed.engine.room = 2
     futures = [handed.asks(str(number)) for number in range(8)]
     while handed.device.answering:
-        handed.device.answer_next(handed.device.fitting(handed.device.answering))
+        handed.device.answer_next(handed.device.answered_together(handed.device.answering))
     assert [future.result(5) for future in futures] == list("01234567")
     assert list(map(len, handed.engine.batches)) == [8, 4, 2, 2, 2, 2]
 
@@ -195,7 +203,7 @@ def test_a_job_tells_how_far_its_step_is(handed: Handed, monkeypatch: pytest.Mon
         handed.until(lambda: (JOB, Stage.EXPLAINING, 0.25) in handed.reports)
 
     handed.engine.within = within
-    handed.device.explain_next(handed.device.explaining[0])
+    handed.device.explain_next(handed.device.explaining[:1])
     assert future.result(5) == "ANSWER explained"
     assert handed.reports[0] == (JOB, Stage.EXPLAINING, 0.0)
 
@@ -216,7 +224,7 @@ def test_a_step_that_hears_of_its_end_in_the_middle_ends_there(
             tell(0.5)
 
     handed.engine.within = within
-    handed.device.explain_next(handed.device.explaining[0])
+    handed.device.explain_next(handed.device.explaining[:1])
     with pytest.raises(JobCancelled):
         future.result(5)
 
@@ -243,7 +251,7 @@ def test_the_signal_ends_the_explanation_of_the_job_that_the_board_names(
         raise KeyError("it was not stopped")
 
     handed.engine.within = within
-    handed.device.explain_next(handed.device.explaining[0])
+    handed.device.explain_next(handed.device.explaining[:1])
     with pytest.raises(JobCancelled):
         future.result(5)
     assert handed.board.heard == JOB
@@ -253,7 +261,7 @@ def test_the_signal_ends_the_explanation_of_the_job_that_the_board_names(
 def test_the_signal_ends_no_other_job(handed: Handed, stop: Callable[[str], None]) -> None:
     future = handed.explains()
     handed.engine.within = lambda tell: stop(OTHER_JOB)
-    handed.device.explain_next(handed.device.explaining[0])
+    handed.device.explain_next(handed.device.explaining[:1])
     assert future.result(5) == "ANSWER explained"
 
 
@@ -266,6 +274,90 @@ def test_the_signal_takes_one_of_several_out_and_the_others_go_on(
     with pytest.raises(JobCancelled):
         futures[0].result(5)
     assert futures[1].result(5) == "TWO"
+
+
+def explaining(*texts: str, together: int = 4) -> tuple[Handed, list[Future[Any]]]:
+    """Some that wait to be explained, on a device that has learnt to take so many together."""
+    handed = Handed()
+    handed.engine.together = together
+    handed.device = Device(handed.engine, handed.board, 1e9)
+    handed.device.explanations = Batching(1e9, first=together, largest=together)
+    futures = []
+    for place, text in enumerate(texts):
+        run = handed.run(JOB if place == 0 else OTHER_JOB)
+        futures.append(handed.pool.submit(handed.device.explain, run, text))
+        handed.until(lambda: len(handed.device.explaining) == len(futures))
+    return handed, futures
+
+
+def explain_all(handed: Handed) -> None:
+    while handed.device.explaining:
+        handed.device.explain_next(handed.device.explained_together(handed.device.explaining))
+
+
+def test_answers_are_explained_together_and_each_gets_its_own() -> None:
+    handed, futures = explaining("one", "two", "three", "four", "five")
+    explain_all(handed)
+    assert [f.result(5) for f in futures] == [
+        f"{text} explained" for text in ("one", "two", "three", "four", "five")
+    ]
+    assert list(map(len, handed.engine.batches)) == [4, 1]
+
+
+def test_no_answer_fails_for_another_that_is_explained_with_it() -> None:
+    handed, futures = explaining("one", "bad", "three")
+
+    def within(tell: Tell) -> None:
+        if "bad" in handed.engine.batches[-1]:
+            raise EmptyAnswer("nothing to explain")
+
+    handed.engine.within = within
+    explain_all(handed)
+    assert futures[0].result(5) == "one explained"
+    assert futures[2].result(5) == "three explained"
+    with pytest.raises(EmptyAnswer):
+        futures[1].result(5)
+    assert list(map(len, handed.engine.batches)) == [3, 1, 1, 1]
+
+
+def test_explanations_that_do_not_fit_together_are_halved() -> None:
+    handed, futures = explaining("one", "two", "three", "four")
+    handed.engine.room = 1
+    explain_all(handed)
+    assert len([future.result(5) for future in futures]) == 4
+    assert list(map(len, handed.engine.batches)) == [4, 2, 1, 1, 1, 1]
+
+
+def test_a_shard_that_is_late_ends_with_all_that_are_explained_together() -> None:
+    handed, futures = explaining("one", "two")
+
+    def within(tell: Tell) -> None:
+        raise SoftTimeLimitExceeded
+
+    handed.engine.within = within
+    explain_all(handed)
+    for future in futures:
+        with pytest.raises(SoftTimeLimitExceeded):
+            future.result(5)
+    assert len(handed.engine.batches) == 1
+
+
+def test_one_that_is_cancelled_among_several_leaves_the_others_theirexplanations() -> None:
+    handed, futures = explaining("one", "two")
+    before = signal.signal(STOP, lambda *_: handed.device.hear_stop())
+
+    def within(tell: Tell) -> None:
+        handed.board.stop(JOB)
+        os.kill(os.getpid(), STOP)
+
+    handed.engine.within = within
+    try:
+        explain_all(handed)
+    finally:
+        signal.signal(STOP, before)
+    with pytest.raises(JobCancelled):
+        futures[0].result(5)
+    assert futures[1].result(5) == "two explained"
 
 
 @pytest.fixture
@@ -285,7 +377,7 @@ def test_a_step_that_takes_too_long_ends_and_no_other(handed: Handed, clock: lis
         raise KeyError("it was not ended")
 
     handed.engine.within = late
-    handed.device.explain_next(handed.device.explaining[0])
+    handed.device.explain_next(handed.device.explaining[:1])
     with pytest.raises(JobTimeLimit):
         future.result(5)
     clock[0] += 100.0
@@ -304,7 +396,7 @@ def test_a_batch_that_takes_too_long_is_halved_before_anyone_is_blamed(
 
     handed.engine.within = late
     while handed.device.answering:
-        handed.device.answer_next(handed.device.fitting(handed.device.answering))
+        handed.device.answer_next(handed.device.answered_together(handed.device.answering))
     assert [future.result(5) for future in futures] == ["ONE", "TWO"]
 
 
@@ -312,7 +404,7 @@ def test_while_a_step_runs_the_board_says_since_when(handed: Handed) -> None:
     future = handed.explains()
     handed.engine.within = lambda tell: seen.append(handed.board.step)
     seen: list[float] = []
-    handed.device.explain_next(handed.device.explaining[0])
+    handed.device.explain_next(handed.device.explaining[:1])
     future.result(5)
     assert seen[0] > 0
     assert handed.board.step == 0.0

@@ -10,11 +10,10 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from medgemma_tasks.errors import JobTimeLimit, StoreUnreachable
 from medgemma_tasks.queue import Shard
-from medgemma_worker.batching import Batching
 from medgemma_worker.board import Board
 from medgemma_worker.delivery import PAUSE, Delivery
 from medgemma_worker.device import Device
-from medgemma_worker.engine import Cost, Tell, TellBatch
+from medgemma_worker.engine import Tell, TellBatch
 from medgemma_worker.shift import Guest, Shift
 from medgemma_worker.wrappers.run import Run
 from tests.parts import request_for
@@ -28,20 +27,25 @@ class Engine:
     """Keeps what it did; ``within`` runs at each explanation."""
 
     def __init__(self) -> None:
+        self.together = 1
         self.did: list[tuple[str, ...]] = []
         self.within: Callable[[str], object] = lambda job_id: None
 
-    def cost(self, asked: str) -> Cost:
-        return Cost(prompt_tokens=1, new_tokens=10)
+    def length(self, asked: str) -> int:
+        return 10
+
+    def weight(self, answered: str) -> int:
+        return 1
 
     def answer(self, asked: Sequence[str], tell: TellBatch) -> list[str]:
         self.did.append(("answer", *asked))
         tell([1.0] * len(asked))
         return list(asked)
 
-    def explain(self, answered: str, tell: Tell) -> str:
-        self.did.append(("explain", answered))
-        self.within(answered)
+    def explain(self, answered: Sequence[str], tell: Tell) -> Sequence[str]:
+        self.did.append(("explain", *answered))
+        for job_id in answered:
+            self.within(job_id)
         return answered
 
 
@@ -77,7 +81,7 @@ class Here:
 
     def __init__(self) -> None:
         self.engine: Any = Engine()
-        self.device = Device(self.engine, Board(), Batching(1e9))
+        self.device = Device(self.engine, Board(), 1e9)
         self.jobs = Jobs(self.device)
         self.pool = ThreadPoolExecutor(64)
         self.guests: list[Visiting] = []

@@ -1,4 +1,4 @@
-"""The device, one step at a time: some answers together, or one explanation.
+"""The device, one step at a time: some answers together, or some explanations.
 
 It belongs to the child's main thread, where signals arrive, so that a step can be ended from
 outside. Jobs have threads of their own, in which they fetch, paint and store; there they hand a
@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
+
+from celery.exceptions import SoftTimeLimitExceeded
 
 from medgemma_tasks.errors import JobCancelled, JobTimeLimit, MedGemmaError, OutOfMemory
 from medgemma_tasks.models import Stage
@@ -41,6 +43,8 @@ class Wanted:
         self.progress = 0.0
         self.running = False
         self.since = time.monotonic()
+        self.alone = False
+        """Whether it is to be taken by itself, since something went wrong among others."""
         self.unwanted: BaseException | None = None
         """Why it is to end, once somebody said so."""
         self.stirred = threading.Event()
@@ -67,20 +71,23 @@ class Wanted:
             raise self._error
         return self._result
 
-    def tell(self, progress: float) -> None:
-        """How far the step is; raises what ends it."""
-        self.progress = progress
-        if self.unwanted is not None:
-            raise self.unwanted
+
+def _end(batch: Sequence[Wanted], error: BaseException) -> None:
+    """The same error for all, but where one has its own."""
+    for wanted in batch:
+        wanted.end(error=wanted.unwanted or error)
 
 
 class Device:
     """What runs on the device, and what waits for it."""
 
-    def __init__(self, engine: Engine, board: Board, batching: Batching) -> None:
+    def __init__(self, engine: Engine, board: Board, longest_step: float) -> None:
         self._engine = engine
         self._board = board
-        self.batching = batching
+        self.batching = Batching(longest_step)
+        """Of answers."""
+        self.explanations = Batching(longest_step, first=1, largest=engine.together)
+        """Of explanations: from one by one to as many as are a gain."""
         self.changed = threading.Condition()
         """Told when a step is handed in, and by whoever uses the device when a job ends."""
         self.answering: list[Wanted] = []
@@ -145,35 +152,51 @@ class Device:
         try:
             found = self._step(batch, lambda: self._engine.answer([w.given for w in batch], tell))
         except (OutOfMemory, JobTimeLimit, MemoryError) as error:
-            if len(batch) == 1:
-                batch[0].end(error=error)
-                return
-            self.batching.too_many(len(batch))
-            for wanted in batch:
-                wanted.running = False
-            with self.changed:
-                self.answering[:0] = [wanted for wanted in batch if not wanted.done]
+            self._too_many(self.answering, batch, self.batching, error)
         except Exception as error:  # noqa: BLE001 - every job has a mark to write
-            for wanted in batch:
-                wanted.end(error=error)
+            _end(batch, error)
         else:
-            costs = [self._engine.cost(wanted.given) for wanted in batch]
-            used = [w.progress * cost.new_tokens for w, cost in zip(batch, costs, strict=True)]
-            self.batching.took(costs, time.monotonic() - began, round(max(used)))
+            lengths = [self._engine.length(wanted.given) for wanted in batch]
+            used = [w.progress * length for w, length in zip(batch, lengths, strict=True)]
+            self.batching.took(lengths, time.monotonic() - began, round(max(used)))
             for wanted, one in zip(batch, found, strict=True):
                 failed = wanted.unwanted or (one if isinstance(one, MedGemmaError) else None)
                 wanted.end(one, failed)
 
-    def explain_next(self, wanted: Wanted) -> None:
-        """Explain one of those that wait for it."""
-        self._take(self.explaining, [wanted])
+    def explain_next(self, batch: Sequence[Wanted]) -> None:
+        """Explain some of those that wait for it. Where they are too many, fewer are taken from
+        then on; what else goes wrong among several is tried again with each by itself, so that
+        none fails for another."""
+        began = time.monotonic()
+
+        def tell(progress: float) -> None:
+            for wanted in batch:
+                wanted.progress = progress
+            unwanted = [wanted.unwanted for wanted in batch if wanted.unwanted is not None]
+            if len(unwanted) == len(batch):
+                raise unwanted[0]
+
+        self._take(self.explaining, batch)
         try:
-            found = self._step([wanted], lambda: self._engine.explain(wanted.given, wanted.tell))
-        except Exception as error:  # noqa: BLE001 - its job has a mark to write
-            wanted.end(error=error)
+            found = self._step(batch, lambda: self._engine.explain([w.given for w in batch], tell))
+        except (OutOfMemory, JobTimeLimit, MemoryError) as error:
+            self._too_many(self.explaining, batch, self.explanations, error)
+        except SoftTimeLimitExceeded as error:
+            _end(batch, error)
+        except Exception as error:  # noqa: BLE001 - every job has a mark to write
+            if len(batch) == 1 or all(wanted.unwanted for wanted in batch):
+                _end(batch, error)
+            else:
+                for wanted in batch:
+                    wanted.alone = True
+                self._again(self.explaining, batch)
         else:
-            self._explained.add(wanted.run.job_id)
-            wanted.end(found)
+            weights = [self._engine.weight(wanted.given) for wanted in batch]
+            self.explanations.took(weights, time.monotonic() - began, max(weights))
+            for wanted, one in zip(batch, found, strict=True):
+                if wanted.unwanted is None:
+                    self._explained.add(wanted.run.job_id)
+                wanted.end(one, wanted.unwanted)
 
     def has_asked(self, job_id: str) -> bool:
         """Whether a job came as far as to hand in a step."""
@@ -188,12 +211,20 @@ class Device:
         self._asked.discard(job_id)
         self._explained.discard(job_id)
 
-    def fitting(self, waiting: Sequence[Wanted]) -> Sequence[Wanted]:
+    def answered_together(self, waiting: Sequence[Wanted]) -> Sequence[Wanted]:
         """The first of those that wait, as many as are to be answered together."""
         if not waiting:
             return ()
-        costs = [self._engine.cost(wanted.given) for wanted in waiting]
-        return waiting[: self.batching.fitting(costs)]
+        lengths = [self._engine.length(wanted.given) for wanted in waiting]
+        return waiting[: self.batching.fitting(lengths)]
+
+    def explained_together(self, waiting: Sequence[Wanted]) -> Sequence[Wanted]:
+        """The first of those that wait, as many as are to be explained together: at least one."""
+        first = waiting[: self.explanations.advised]
+        if any(wanted.alone for wanted in first):
+            return first[:1]
+        weights = [self._engine.weight(wanted.given) for wanted in first]
+        return first[: self.explanations.fitting(weights)]
 
     def drop(self, error: Exception) -> None:
         """End all that wait."""
@@ -208,6 +239,23 @@ class Device:
             for wanted in batch:
                 line.remove(wanted)
                 wanted.begin()
+
+    def _too_many(
+        self, line: list[Wanted], batch: Sequence[Wanted], batching: Batching, error: Exception
+    ) -> None:
+        """Fewer next time; one alone has failed."""
+        if len(batch) == 1:
+            batch[0].end(error=error)
+            return
+        batching.too_many(len(batch))
+        self._again(line, batch)
+
+    def _again(self, line: list[Wanted], batch: Sequence[Wanted]) -> None:
+        """They wait again, before all others; but for those that nobody wants any more."""
+        for wanted in batch:
+            wanted.running = False
+        with self.changed:
+            line[:0] = [wanted for wanted in batch if not wanted.done]
 
     def _step(self, batch: Sequence[Wanted], action: Callable[[], Any]) -> Any:
         began = time.monotonic()

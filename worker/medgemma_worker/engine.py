@@ -31,7 +31,7 @@ Report = Callable[[Stage, float], None]
 cancelled job)."""
 
 Tell = Callable[[float], None]
-"""Called at each step of an explanation with the progress from 0 to 1. It may raise (a cancelled
+"""Called at each step of explanations with the progress from 0 to 1. It may raise (a cancelled
 job): the engine lets that pass."""
 
 TellBatch = Callable[[Sequence[float]], Collection[int]]
@@ -71,15 +71,6 @@ class Explained:
     files: dict[str, File] = field(repr=False)
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What answering a question may take."""
-
-    prompt_tokens: int
-    new_tokens: int
-    """At most; 0 where the answer is given."""
-
-
 class Engine(Protocol):
     """One loaded model.
 
@@ -95,8 +86,15 @@ class Engine(Protocol):
     def prepare(self, request: ExplanationRequest, images: Sequence[Image]) -> Prepared:
         """Texts and pictures made ready for the model."""
 
-    def cost(self, asked: Prepared) -> Cost:
-        """What answering it may take, by which batches are made."""
+    @property
+    def together(self) -> int:
+        """How many answers it explains together at most."""
+
+    def length(self, asked: Prepared) -> int:
+        """How many tokens its answer may have; 0 where it is given. Batches are made by it."""
+
+    def weight(self, answered: Answered) -> int:
+        """What explaining it takes, in proportion to others, and at least 1."""
 
     def answer(
         self, asked: Sequence[Prepared], tell: TellBatch
@@ -107,8 +105,12 @@ class Engine(Protocol):
         OutOfMemory for all of them, where they are too many at once.
         """
 
-    def explain(self, answered: Answered, tell: Tell) -> Found:
-        """Explain one answer. Raises OutOfMemory."""
+    def explain(self, answered: Sequence[Answered], tell: Tell) -> Sequence[Found]:
+        """Explain some answers together: each gets what it would get alone.
+
+        Raises OutOfMemory where they are too many at once; whatever else is wrong with one of them
+        is raised for all.
+        """
 
     def finish(self, found: Found) -> Explained:
         """What is to be stored: pictures, arrays, and what the record says of them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
@@ -198,18 +197,7 @@ class MedGemmaExplainer:
         with self._lock:
             answered = self._answered(asked, report)
             report(Stage.EXPLAINING, 0.0)
-            found: dict[int, list[ExplanationResult]] = {}
-            places = sorted(range(len(answered)), key=lambda i: questions[i].options.method)
-            for _, group in itertools.groupby(places, lambda i: questions[i].options.method):
-                together = list(group)
-                results = explain_answered(
-                    self.model,
-                    self.processor,
-                    [answered[i] for i in together],
-                    lambda progress: report(Stage.EXPLAINING, progress),
-                )
-                found.update(zip(together, results, strict=True))
-        return [found[i] for i in range(len(questions))]
+            return self._explained(answered, lambda done: report(Stage.EXPLAINING, done))
 
     # The same in parts, for a queue that overlaps them.
 
@@ -225,12 +213,12 @@ class MedGemmaExplainer:
         with self._lock:
             return answer_many(self.model, self.processor, asked, tell, self._decoder)
 
-    def explain_answer(
-        self, answered: Answered, tell: Callable[[float], None] = lambda _: None
-    ) -> list[ExplanationResult]:
-        """A result for each target; see ``explaining.explain_answered``."""
+    def explain_answers(
+        self, answered: Sequence[Answered], tell: Callable[[float], None] = lambda _: None
+    ) -> list[list[ExplanationResult]]:
+        """Answers explained together, each with a result for each of its targets."""
         with self._lock:
-            return explain_answered(self.model, self.processor, [answered], tell)[0]
+            return self._explained(answered, tell)
 
     def warm(self) -> None:
         """Make ready what takes time, before the first question."""
@@ -241,6 +229,20 @@ class MedGemmaExplainer:
         """Give back the memory that is held between questions."""
         with self._lock:
             self._decoder.release()
+
+    def _explained(
+        self, answered: Sequence[Answered], tell: Callable[[float], None]
+    ) -> list[list[ExplanationResult]]:
+        """Those of one method together; see ``explaining.explain_answered``."""
+        found: dict[int, list[ExplanationResult]] = {}
+        methods = [one.question.options.method for one in answered]
+        for method in dict.fromkeys(methods):
+            places = [place for place, of_one in enumerate(methods) if of_one == method]
+            results = explain_answered(
+                self.model, self.processor, [answered[place] for place in places], tell
+            )
+            found.update(zip(places, results, strict=True))
+        return [found[place] for place in range(len(answered))]
 
     def _answered(self, asked: Sequence[Prepared], report: Report) -> list[Answered]:
         """All of them, or the first one's error. The progress is that of the slowest."""

@@ -17,7 +17,7 @@ from medgemma_worker.conversation import Conversation, shares, texts_of
 from medgemma_worker.pictures_in import prepared
 from medgemma_worker.question import Question
 from medgemma_worker.relevancy.explain import RAW, Passage, RelevancyRow
-from medgemma_worker.relevancy.integrated import explain_all
+from medgemma_worker.relevancy.integrated import STEPS, explain_all
 from medgemma_worker.relevancy.memory import must_checkpoint
 from medgemma_worker.relevancy.methods import INTEGRATED
 from medgemma_worker.relevancy.patches import patch_maps
@@ -32,6 +32,10 @@ METHOD_VERSION = "1"
 """Part of every job id: raised whenever the same question would get other numbers."""
 
 
+AREA_PASSES = 18
+"""Forward passes for the areas of a target, about."""
+
+
 @dataclass(frozen=True)
 class Answered:
     """A question with its answer, and the spans of it that are to be explained, at least one."""
@@ -40,6 +44,17 @@ class Answered:
     sequence: Conversation
     spans: tuple[Span, ...]
     generating_seconds: float
+
+
+def passes_of(answered: Answered) -> int:
+    """How often explaining it goes through the model, about: forward once, and backward, which is
+    twice the work, for each target. Areas and integrated gradients are whole passes of their own.
+    """
+    options = answered.question.options
+    each = 2 + AREA_PASSES * options.areas
+    if options.method == INTEGRATED:
+        each += 3 * STEPS
+    return 1 + each * len(answered.spans)
 
 
 def passage_of(model: Gemma3ForConditionalGeneration, sequence: Conversation) -> Passage:

@@ -20,9 +20,9 @@ from medgemma_tasks.explanation import ExplanationResult
 from medgemma_tasks.models import ExplanationRequest, ModelRecord, ServedModel
 from medgemma_tasks.settings import Settings
 from medgemma_worker import conversation
-from medgemma_worker.engine import Cost, Explained, Tell, TellBatch
+from medgemma_worker.engine import Explained, Tell, TellBatch
 from medgemma_worker.explainer import MedGemmaExplainer
-from medgemma_worker.explaining import METHOD_VERSION, Answered
+from medgemma_worker.explaining import METHOD_VERSION, Answered, passes_of
 from medgemma_worker.loading import load_medgemma, revision_of
 from medgemma_worker.question import Question
 from medgemma_worker.relevancy.methods import DEFAULT
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
 
 MAX_NEW_TOKENS = 4096
+
+TOGETHER = 4
+"""Explained together at most. A CPU gains by it, a card is filled by one already; and they are all
+painted after the step, not one beside the next."""
+
 _PACKAGES = ("medgemma-explainer", "torch", "transformers", "accelerate", "numpy", "pillow")
 
 
@@ -124,10 +129,17 @@ class ModelEngine:
         )
         return Prepared(request, tuple(images), self._explainer.prepare(question))
 
-    def cost(self, asked: Prepared) -> Cost:
-        """How long the sequence is, and may become."""
-        new = 0 if asked.asked.given is not None else asked.asked.limit
-        return Cost(prompt_tokens=asked.asked.prompt.length, new_tokens=new)
+    @property
+    def together(self) -> int:
+        return TOGETHER
+
+    def length(self, asked: Prepared) -> int:
+        """New tokens at most."""
+        return 0 if asked.asked.given is not None else asked.asked.limit
+
+    def weight(self, answered: Replied) -> int:
+        """Positions, for each pass over them."""
+        return len(answered.answered.sequence.labels) * passes_of(answered.answered)
 
     def answer(self, asked: Sequence[Prepared], tell: TellBatch) -> list[Replied | MedGemmaError]:
         """All answered together, on the device's thread: each with what it would get alone, or its
@@ -139,11 +151,16 @@ class ModelEngine:
             for one, answer in zip(asked, found, strict=True)
         ]
 
-    def explain(self, answered: Replied, tell: Tell) -> Found:
-        """One answer's maps, on the device's thread. Raises OutOfMemory besides its own errors."""
+    def explain(self, answered: Sequence[Replied], tell: Tell) -> list[Found]:
+        """The maps of some answers together, on the device's thread. Raises OutOfMemory besides
+        their own errors."""
         with self._within_memory():
-            results = self._explainer.explain_answer(answered.answered, tell)
-        return Found(answered.asked, tuple(results), _peak_memory(self._device))
+            found = self._explainer.explain_answers([one.answered for one in answered], tell)
+        peak = _peak_memory(self._device)
+        return [
+            Found(one.asked, tuple(results), peak)
+            for one, results in zip(answered, found, strict=True)
+        ]
 
     def finish(self, found: Found) -> Explained:
         """Pictures, arrays and record. For any thread, several at once."""

@@ -20,7 +20,6 @@ from medgemma_tasks.queue import Shard
 from medgemma_tasks.settings import Settings
 from medgemma_tasks.store import Store
 from medgemma_worker import memory
-from medgemma_worker.batching import Batching
 from medgemma_worker.board import Board
 from medgemma_worker.delivery import Delivery
 from medgemma_worker.device import Device
@@ -55,7 +54,7 @@ class Process:
         self._board = board
         self._store = Store(settings, STORE_CALLS)
         self._live = LiveState(settings)
-        self._device = Device(engine, board, Batching(settings.longest_step))
+        self._device = Device(engine, board, settings.longest_step)
         self._pool = ThreadPoolExecutor(PLACES, "job")
         self._publish = Publisher(settings)
         self._visits = Visits(

@@ -116,9 +116,9 @@ class Shift:
             explaining, answering = list(device.explaining), list(device.answering)
             fetching = sum(1 for job in delivery.open if not device.has_asked(job))
         if explaining:
-            device.explain_next(explaining[0])
+            device.explain_next(device.explained_together(explaining))
             return True
-        batch = device.fitting(answering)
+        batch = device.answered_together(answering)
         if not batch:
             return False
         whole = len(batch) < len(answering) or len(batch) >= device.batching.advised
@@ -144,7 +144,7 @@ class Shift:
             computing = any(not device.has_explained(job) for job in guest.open)
         if explaining or answering:
             if explaining:
-                device.explain_next(explaining[0])
+                device.explain_next(explaining[:1])
             else:
                 device.answer_next(answering[:1])
             self._came = time.monotonic()
