@@ -7,6 +7,8 @@ ways run in turn, round by round, each round with new questions; ratios are with
 - Throughput: jobs over the seconds from the first message to the last result.
 - Device busy: within a shard, what the device generated and explained over the time from the start
   of its first job to the end of its last.
+- CPU a job, of all parts that run here: over the number of cores it is the least time a job can
+  take, however the work is laid out.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from redis import Redis
 
-from benchmarks._fleet import Fleet
+from benchmarks._fleet import Fleet, Spent, of_all
 from benchmarks._jobs import hearing, send, wait, written
 from medgemma_cli.embedded import EmbeddedStack
 from medgemma_client import Client
@@ -57,12 +59,15 @@ class Ran:
     """The device's share within a message; the median of all."""
     stages: dict[str, float]
     """Seconds of a job by stage, beside others; the mean of all."""
+    cpu: float
+    """Seconds of all parts, a job."""
 
 
 class Bench:
     """Runs phantom jobs on one worker."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, spending: Callable[[], Spent]) -> None:
+        self._spending = spending
         self._settings = load_settings()
         self._app = make_app(self._settings)
         self._client = Client(self._settings)
@@ -76,10 +81,11 @@ class Bench:
         jobs = written(self._client, count, lambda k: (images[k], "Is there a finding?"))
         ids = [job.id for job in jobs]
         with hearing(self._redis) as heard:
-            began = time.monotonic()
+            began, spending = time.monotonic(), self._spending()
             send(self._app, self._settings, ids, size)
             wait(ids, heard, SECONDS_A_JOB * count)
             seconds = max(heard[job] for job in ids) - began
+            _, spent = spending.since()
         records = [_record(job) for job in jobs]
         return Ran(
             generating=statistics.fmean(one.seconds["generating"] for one in records),
@@ -90,6 +96,7 @@ class Bench:
             stages={
                 stage: statistics.fmean(one.seconds[stage] for one in records) for stage in STAGES
             },
+            cpu=sum(each for part, each in spent.items() if part != "machine") / count,
         )
 
 
@@ -118,7 +125,7 @@ def main() -> int:
         os.environ.update(stack.environment(), MEDGEMMA_MODEL="phantom")
         with Fleet(Path(folder)) as fleet:
             fleet.grow(1)
-            bench = Bench(stack.redis.url)
+            bench = Bench(stack.redis.url, lambda: of_all(fleet, stack))
             for size in (asked.shard, 1):
                 bench.run(asked.shard, size)  # not counted: what is loaded once
             for _ in range(asked.rounds):
@@ -133,7 +140,8 @@ def main() -> int:
                     )
                     print(
                         "             a job's ms: "
-                        + ", ".join(f"{stage} {1000 * t:.0f}" for stage, t in ran.stages.items()),
+                        + ", ".join(f"{stage} {1000 * t:.0f}" for stage, t in ran.stages.items())
+                        + f"; CPU {1000 * ran.cpu:.0f} ms on {os.cpu_count()} cores",
                         flush=True,
                     )
     faster = statistics.median(one.generating / many.generating for many, one in rounds)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from medgemma_worker.board import Board
 from medgemma_worker.delivery import PAUSE, Delivery
 from medgemma_worker.device import Device
 from medgemma_worker.engine import Tell, TellBatch
-from medgemma_worker.shift import Guest, Shift
+from medgemma_worker.shift import FETCHING, FIRST_FETCHING, NEWCOMER, Guest, Shift
 from medgemma_worker.wrappers.run import Run
 from tests.parts import request_for
 
@@ -152,6 +154,37 @@ def test_one_that_is_slow_to_fetch_holds_the_others_up_for_a_moment_only(here: H
     here.engine.within = lambda job_id: fetched.set()
     here.serve(1, 2, 3)
     assert here.explained[-1] == job(1)
+
+
+def test_few_fetch_at_once_so_that_the_first_is_soon_ready(here: Here) -> None:
+    fetching, seen, guard = [0], [], threading.Lock()
+
+    def fetch(number: int) -> None:
+        with guard:
+            fetching[0] += 1
+            seen.append((fetching[0], any(map(here.device.has_asked, map(job, range(12))))))
+        time.sleep(0.01)
+        with guard:
+            fetching[0] -= 1
+
+    for number in range(12):
+        here.jobs.before[job(number)] = partial(fetch, number)
+    here.serve(*range(12))
+    assert len(seen) == len(here.jobs.ended) == 12
+    assert max(at_once for at_once, begun in seen if not begun) <= FIRST_FETCHING
+    assert max(at_once for at_once, _ in seen) <= FETCHING
+
+
+def test_those_that_fetch_are_waited_for_only_while_they_come(here: Here) -> None:
+    def slowly() -> None:
+        time.sleep(2 * NEWCOMER)
+
+    here.jobs.before[job(2)] = slowly
+    here.serve(1, 2)
+    assert [did for did in here.engine.did if did[0] == "answer"] == [
+        ("answer", job(1)),
+        ("answer", job(2)),
+    ]
 
 
 def test_a_part_that_is_away_for_one_job_brings_the_message_back(here: Here) -> None:

@@ -22,8 +22,18 @@ from medgemma_worker.failures import TOO_LONG
 STORING = 16
 """Jobs, besides those of two batches, whose threads may still store what was found."""
 
+FETCHING = 4
+"""Jobs that fetch their images at once: as many as the store is asked for at once."""
+
+FIRST_FETCHING = 2
+"""The same until one of them is ready. Many workers may begin at the same moment, and what they
+all fetch for later keeps each of them from its first step."""
+
 GATHERING = 1.0
 """Seconds for which those that could be answered wait for others that are still fetching."""
+
+NEWCOMER = 0.25
+"""Seconds without one that has fetched, after which no further one is waited for."""
 
 COURTESY = 1.0
 """Seconds for which the device waits for a guest that is on its way to the next step."""
@@ -60,6 +70,8 @@ class Shift:
         self._pool = pool
         self._draining = draining
         self._next_guest = next_guest
+        self._fetching: set[str] = set()
+        """Jobs that had their turn to fetch, as long as they are open."""
         self._guest: Guest | None = None
         self._came = 0.0
         """When the guest did, or had its last step, on the monotonic clock."""
@@ -91,23 +103,38 @@ class Shift:
         while delivery.waiting and fresh < room and len(delivery.open) < room + STORING:
             if self._guest is not None and delivery.waiting[0] in self._guest.delivery.open:
                 return  # the same question: it will be found finished
-            self._begin(delivery)
+            self._begin(delivery, self._turn)
             fresh += 1
 
-    def _begin(self, delivery: Delivery) -> None:
+    def _begin(self, delivery: Delivery, turn: Callable[[Delivery, str], None]) -> None:
         job_id, device = delivery.waiting.popleft(), self._device
 
         def run() -> None:
             try:
+                turn(delivery, job_id)
                 delivery.run(job_id)
             finally:
                 with device.changed:
                     delivery.open.discard(job_id)
+                    self._fetching.discard(job_id)
                     device.forget(job_id)
                     device.changed.notify_all()
 
         delivery.open.add(job_id)
         self._pool.submit(run)
+
+    def _turn(self, delivery: Delivery, job_id: str) -> None:
+        """Wait, in the job's thread, until few enough others fetch."""
+        device = self._device
+
+        def few() -> bool:
+            begun = any(map(device.has_asked, delivery.jobs))
+            fetching = sum(1 for job in self._fetching if not device.has_asked(job))
+            return fetching < (FETCHING if begun else FIRST_FETCHING)
+
+        with device.changed:
+            device.changed.wait_for(few)
+            self._fetching.add(job_id)
 
     def _serve(self, delivery: Delivery) -> bool:
         """Give the device the message's next step; False where none is ready."""
@@ -122,8 +149,10 @@ class Shift:
         if not batch:
             return False
         whole = len(batch) < len(answering) or len(batch) >= device.batching.advised
-        if not whole and fetching and time.monotonic() < batch[0].since + GATHERING:
-            return False
+        if not whole and fetching:
+            now, newest = time.monotonic(), max(wanted.since for wanted in answering)
+            if now < min(batch[0].since + GATHERING, newest + NEWCOMER):
+                return False
         device.answer_next(batch)
         return True
 
@@ -138,7 +167,7 @@ class Shift:
             return False
         guest, device = self._guest.delivery, self._device
         while guest.waiting and guest.waiting[0] not in delivery.open:
-            self._begin(guest)
+            self._begin(guest, _at_once)
         with device.changed:
             explaining, answering = _of(guest, device.explaining), _of(guest, device.answering)
             computing = any(not device.has_explained(job) for job in guest.open)
@@ -157,6 +186,10 @@ class Shift:
             return False
         self._wait()
         return True
+
+
+def _at_once(delivery: Delivery, job_id: str) -> None:
+    """A guest waits for nobody."""
 
 
 def _of(delivery: Delivery, line: list[Wanted]) -> list[Wanted]:
