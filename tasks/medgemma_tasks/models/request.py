@@ -10,7 +10,6 @@ from pydantic import AwareDatetime, Field
 from medgemma_tasks.models.base import JobId, ModelName, Sha256, Strict, Tenant
 from medgemma_tasks.models.targets import AnswerTarget, Target
 
-
 Vector = tuple[float, float, float]
 """x, y, z in the patient: to the left, the back and the head (LPS, as DICOM has them)."""
 
