@@ -84,7 +84,7 @@ def open_data_set(data: bytes, *, max_bytes: int, more: Iterable[str] = ()) -> t
             "The file is DICOM, and the package that reads it is not installed. "
             'Run: pip install "medgemma-explainer[dicom]"'
         )
-    with without_logs(*_LOGGERS), _damage_named(data):
+    with quietly(data):
         body = open_body(data, max_bytes)
         return body, parse(body, more)
 
@@ -92,7 +92,7 @@ def open_data_set(data: bytes, *, max_bytes: int, more: Iterable[str] = ()) -> t
 def header_in(data: bytes, parsed: Parsed, frame: int) -> Header:
     """The header of one frame, from 0, of a data set that was found in ``data``. Raises as
     ``read`` does."""
-    with without_logs(*_LOGGERS), _damage_named(data):
+    with quietly(data):
         header = header_of(parsed, frame)
     if not (has_magic(data) or header.sop_class or header.rows):
         raise _not_an_image()
@@ -100,9 +100,10 @@ def header_in(data: bytes, parsed: Parsed, frame: int) -> Header:
 
 
 @contextmanager
-def _damage_named(data: bytes) -> Iterator[None]:
-    """Whatever pydicom raises over a damaged header, as an error of ours without its text."""
-    with without_warnings():
+def quietly(data: bytes) -> Iterator[None]:
+    """For work on a header: nothing that pydicom warns of, logs or raises quotes it. Whatever it
+    raises becomes an error of ours. Not to be nested."""
+    with without_logs(*_LOGGERS), without_warnings():
         try:
             yield
         except MedGemmaError:
