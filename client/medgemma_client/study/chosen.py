@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from medgemma_client.study import notes, rasters
-from medgemma_client.study.files import StudyFile, StudySource, open_files
-from medgemma_client.study.headers import Frame, is_dicom, read_frames
+from medgemma_client.study.files import StudySource, open_files
+from medgemma_client.study.finding import find_frames, nothing, numbered, told_how
+from medgemma_client.study.headers import Frame
 from medgemma_client.study.limits import Limits
 from medgemma_client.study.sampling import MOST_PATCHES, MOST_SLICES, sample
-from medgemma_client.study.series import Kind, Series, choose, group
+from medgemma_client.study.series import Kind, Series, choose, group, in_order
 from medgemma_client.study.showing import show
 from medgemma_client.study.study import Origin, Study
 from medgemma_client.study.volume import Arranged, arrange
 from medgemma_client.study.windows import Windowing, check_windowing
 from medgemma_tasks.errors import (
     BurnedIn,
-    DicomNotAnImage,
-    InputError,
     InvalidRequest,
     StudyEmpty,
-    StudyTooLarge,
 )
 
 Gaps = Literal["refuse", "report"]
 Burned = Literal["warn", "refuse", "allow"]
-
-_GO_ON = 'Pass gaps="report" to go on.'
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,8 +32,11 @@ class Choices:
     """What a caller may say; see ``read_study``."""
 
     series: int | str | None = None
+    like: str | None = None
+    """The modality to be preferred where no series is asked for."""
     kind: Kind | None = None
     most: int | None = None
+    pair: bool = False
     window: Windowing = "medgemma"
     gaps: Gaps = "refuse"
     burned_in: Burned = "warn"
@@ -50,6 +48,7 @@ def read_study(
     *,
     prior: StudySource | None = None,
     series: int | str | None = None,
+    prior_series: int | str | None = None,
     kind: Kind | None = None,
     max_slices: int | None = None,
     window: Windowing = "medgemma",
@@ -64,10 +63,11 @@ def read_study(
         prior: An earlier study of the same patient, read the same way.
         series: Which one, by its number from 1 in ``notes``, or by modality, such as "MR". None
             takes the best; see ``series.group``.
+        prior_series: Likewise of the prior study; None prefers the modality of the current one.
         kind: What to take it for, if not what it says of itself: a list of PNG files is "images"
             unless it is called "patches".
         max_slices: Most images; more are sampled (see ``sampling``). None: 85, of patches 125. A
-            prior and a current volume share them.
+            prior and a current study share them.
         window: See ``windows.Windowing``.
         gaps: "refuse" raises where slices are missing, doubled, damaged or contradictory;
             "report" goes on with the rest, and says so.
@@ -78,16 +78,26 @@ def read_study(
         InputError: As one of its classes; StudyError and its kin for a study as a whole.
         InvalidRequest: A choice that there is not.
     """
-    said = _checked(Choices(series, kind, max_slices, window, gaps, burned_in, limits or Limits()))
+    said = _checked(
+        Choices(
+            series=series,
+            kind=kind,
+            most=max_slices,
+            window=window,
+            gaps=gaps,
+            burned_in=burned_in,
+            limits=limits or Limits(),
+            pair=prior is not None,
+        )
+    )
     if prior is None:
         return _read(source, said)
-    if said.most is None:  # shared, and each has at least one
-        said = replace(said, most=MOST_SLICES // 2)
-    elif said.most < 2:
+    if (said.most or MOST_SLICES) < 2:
         raise InvalidRequest("A prior and a current study take two images at least.")
-    else:
-        said = replace(said, most=said.most // 2)
-    return _pair(_read(prior, said), _read(source, said))
+    said = replace(said, most=(said.most or MOST_SLICES) // 2)
+    after = _read(source, said)
+    said = _checked(replace(said, series=prior_series, like=after.modality))
+    return _pair(_read(prior, said), after)
 
 
 def _pair(before: Study, after: Study) -> Study:
@@ -125,72 +135,19 @@ def _read(source: StudySource, said: Choices) -> Study:
     with open_files(source, said.limits) as files:
         if not files:
             raise StudyEmpty("There is no file in the study.", left_out={})
-        frames, left_out, damage = _frames(files, said)
+        frames, left_out, damage = find_frames(files, said.limits, refuse=said.gaps == "refuse")
         if not frames and not damage:
             if left_out:
-                raise _nothing(files, left_out)
+                raise nothing(files, left_out)
             return rasters.read(files, said.kind, said.most, said.limits)
         if not frames:
             raise damage[0]
         found = group(frames)
-        at = choose(found, said.series)
+        at = choose(found, said.series, said.like)
         told = notes.of_choice(found, at, asked=said.series is not None)
         told += notes.of_left_out(left_out)
-        told += [f"Left out, as it is damaged: {error.message}" for error in damage]
+        told += notes.of_damage(damage, "file")
         return _shown(found[at], said, told)
-
-
-def _frames(
-    files: Sequence[StudyFile], said: Choices
-) -> tuple[list[Frame], Counter[str], list[InputError]]:
-    """All images, what was left out by its kind, and what went wrong where that is reported."""
-    frames: list[Frame] = []
-    instances: set[str] = set()
-    left_out: Counter[str] = Counter()
-    damage: list[InputError] = []
-    others = 0
-    for number, file in enumerate(files, 1):
-        if not is_dicom(file):
-            others += 1
-            continue
-        try:
-            new = list(read_frames(file, len(frames), said.limits))
-        except DicomNotAnImage as error:
-            left_out[f"{error.details['sop_class']}, no image"] += 1
-            if len(files) == 1:
-                raise
-        except StudyTooLarge:
-            raise
-        except InputError as error:
-            if len(files) == 1:
-                raise
-            told = _numbered(error, "File", number, len(files))
-            if said.gaps == "refuse":
-                raise told from None
-            damage.append(told)
-        else:
-            instance = new[0].tags.instance
-            if instance and instance in instances:
-                left_out["a copy of an image that is there already"] += 1
-                continue
-            instances.add(instance)
-            frames += new
-    if others and (frames or damage or left_out):
-        left_out["no DICOM"] = others
-    return frames, left_out, damage
-
-
-def _numbered(error: InputError, what: str, number: int, count: int) -> InputError:
-    message = f"{what} {number} of {count}: {error.message}"
-    return type(error)(message, **error.details)
-
-
-def _nothing(files: Sequence[StudyFile], left_out: Counter[str]) -> StudyEmpty:
-    said = "; ".join(f"{count} x {what}" for what, count in left_out.items())
-    return StudyEmpty(
-        f"None of the {len(files)} files of the study is an image to be shown: {said}.",
-        left_out=dict(left_out),
-    )
 
 
 def _shown(series: Series, said: Choices, told: list[str]) -> Study:
@@ -201,12 +158,14 @@ def _shown(series: Series, said: Choices, told: list[str]) -> Study:
         arranged = arrange(frames)
         # A slice on its own has no neighbours to contradict it.
         if arranged.faults and said.gaps == "refuse" and len(frames) > 1:
-            fault = arranged.faults[0]
-            raise type(fault)(f"{fault.message} {_GO_ON}", **fault.details)
+            raise told_how(arranged.faults[0])
         frames = arranged.frames
         told += [fault.message for fault in arranged.faults] + list(arranged.notes)
-    elif kind == "loop":
-        frames = sorted(frames, key=lambda frame: (frame.tags.number, frame.at))
+    else:
+        frames = in_order(frames)
+    if kind == "images" and said.pair and len(frames) > 1:
+        told.append(f"Of {len(frames)} images the first is shown: a pair has one of each study.")
+        frames = frames[:1]
     most = said.most or (MOST_PATCHES if kind == "patches" else MOST_SLICES)
     indices = sample(len(frames), most)
     if len(indices) < len(frames):
@@ -229,11 +188,14 @@ def _shown(series: Series, said: Choices, told: list[str]) -> Study:
         volume.planes if volume else None,
         said.limits,
     )
-    for k, error in damage:
-        one = _numbered(error, "Image", k + 1, len(frames)) if len(frames) > 1 else error
+    if damage:
+        broken = [
+            numbered(error, "Image", k + 1, len(frames)) if len(frames) > 1 else error
+            for k, error in damage
+        ]
         if said.gaps == "refuse" or not found:
-            raise one
-        told.append(f"Left out, as it is damaged: {one.message}")
+            raise told_how(broken[0]) if found else broken[0]
+        told += notes.of_damage(broken, "image")
     return Study(
         kind=kind,
         modality=series.modality,

@@ -20,6 +20,8 @@ from medgemma_client.study.files import StudyFile
 from medgemma_client.study.limits import Limits
 from medgemma_tasks.errors import DicomNotAnImage, InputError, StudyTooLarge
 
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+"""Its class, and how its multi-frame kin begin."""
 _HEAD = 64 * 1024
 """Bytes in which the header of nearly every slice ends."""
 
@@ -85,6 +87,11 @@ class Frame:
     def orientation(self) -> tuple[float, ...]:
         """Six cosines, or empty."""
         return self.header.row_and_column
+
+    @property
+    def captured(self) -> bool:
+        """A secondary capture: a picture of a screen, a report, a scan of paper or film."""
+        return self.header.sop_class.startswith(_SECONDARY_CAPTURE)
 
     @property
     def placed(self) -> bool:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from medgemma_client.study.headers import Frame
 from medgemma_client.study.series import Kind, Series, counted
 from medgemma_client.study.windows import CT_WINDOWS, Windowing
+from medgemma_tasks.errors import InputError
 
 _OFTEN_MARKED = frozenset(("US", "SC", "OT", "ES", "XC"))
+"""Modalities of images in which devices write names."""
 
 
 def of_choice(found: Sequence[Series], at: int, asked: bool) -> list[str]:
@@ -20,9 +22,11 @@ def of_choice(found: Sequence[Series], at: int, asked: bool) -> list[str]:
     else:
         why = "as asked" if asked else "chosen by itself; another can be asked for by its number"
         said = [f"Shown: series {at + 1} of {len(found)} ({chosen}), {why}."]
+    others: dict[str, list[int]] = {}
     for number, other in enumerate(found, 1):
         if other is not chosen:
-            said.append(f"Left out: series {number}: {other}{_because(other)}.")
+            others.setdefault(f"{other}{_because(other)}", []).append(number)
+    said += [f"Left out: series {_listed(numbers)}: {what}." for what, numbers in others.items()]
     first = chosen.frames[0].tags
     if len({frame.tags.study for one in found for frame in one.frames}) > 1:
         said.append("The files are of several studies; make sure that they are of one patient.")
@@ -40,6 +44,17 @@ def of_left_out(left_out: Counter[str]) -> list[str]:
     return [f"Left out: {counted(count, 'file')}: {what}." for what, count in left_out.items()]
 
 
+def of_damage(damage: Sequence[InputError], what: str) -> list[str]:
+    """What could not be read and is done without, by its code. ``what``: "file" or "image"."""
+    kinds: dict[str, list[InputError]] = {}
+    for error in damage:
+        kinds.setdefault(error.code, []).append(error)
+    return [
+        f"Left out as damaged: {counted(len(same), what)}; the first: {same[0].message}"
+        for same in kinds.values()
+    ]
+
+
 def of_pixels(shown: Sequence[Frame], warn: bool) -> list[str]:
     """What the headers say of names burnt into the pixels."""
     marked = sum(frame.tags.burned_in is True for frame in shown)
@@ -48,8 +63,10 @@ def of_pixels(shown: Sequence[Frame], warn: bool) -> list[str]:
             f"The headers of {counted(marked, 'image')} say that names or other text are burnt "
             "into the pixels; they would be uploaded with them."
         ]
-    unclear = {frame.header.modality for frame in shown if frame.tags.burned_in is None}
-    if warn and unclear & _OFTEN_MARKED:
+    if warn and any(
+        frame.tags.burned_in is None and (frame.header.modality in _OFTEN_MARKED or frame.captured)
+        for frame in shown
+    ):
         return [
             "Nothing says whether names are burnt into the pixels, as they often are in images of "
             "this kind; look before you upload them."
@@ -83,3 +100,9 @@ def _because(series: Series) -> str:
         "secondary": " (a captured screen, a report or a scan)",
         "original": "",
     }[series.standing]
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """Such as "2", "2 and 5", "2, 5 and 7"."""
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} and {last}" if first else last

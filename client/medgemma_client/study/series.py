@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from medgemma_client.study.headers import Frame
 from medgemma_client.study.volume import same_direction, view_of
-from medgemma_tasks.errors import SeriesNotFound
+from medgemma_tasks.errors import SeriesNotFound, StudyEmpty
 
 Kind = Literal["volume", "images", "loop", "patches"]
 """Slices of one body; images of their own, such as radiographs; frames one after another in time;
@@ -19,7 +19,6 @@ Standing = Literal["original", "derived", "secondary", "localizer"]
 _SLICES = frozenset(("CT", "MR", "PT"))
 _SLIDE = "SM"
 _FRONTAL = frozenset(("PA", "AP"))
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _ORDER: tuple[Standing, ...] = ("original", "derived", "secondary", "localizer")
 _PLURAL = {"volume": "slice", "images": "image", "loop": "frame", "patches": "patch"}
 
@@ -66,14 +65,22 @@ def group(frames: Iterable[Frame]) -> list[Series]:
     return sorted(found, key=_rank)
 
 
-def choose(found: list[Series], wanted: int | str | None) -> int:
+def choose(found: list[Series], wanted: int | str | None, like: str | None = None) -> int:
     """Which one is shown, from 0.
 
     ``wanted``: its number, from 1, or a modality (the first one of it); None takes the first that
-    is no localizer. Raises SeriesNotFound.
+    is no localizer, or the first of the modality ``like`` where there is one. Raises SeriesNotFound; StudyEmpty where there are only localizers.
     """
+    at: int | None
     if wanted is None:
-        at = next((at for at, one in enumerate(found) if one.standing != "localizer"), None)
+        if found[0].standing == "localizer":  # the last in rank
+            raise StudyEmpty(
+                "The study has nothing but localizers, which only show where slices lie. Add the "
+                "slices, or ask for one of them by its number.",
+                left_out={"localizer": len(found)},
+            )
+        likely = [one.modality == like and one.standing != "localizer" for one in found]
+        at = likely.index(True) if like and any(likely) else 0
     elif isinstance(wanted, int):
         at = wanted - 1 if 1 <= wanted <= len(found) else None
     else:
@@ -87,6 +94,13 @@ def choose(found: list[Series], wanted: int | str | None) -> int:
             series=len(found),
         )
     return at
+
+
+def in_order(frames: Sequence[Frame]) -> list[Frame]:
+    """Images that are no slices: frontal views first, then by instance number and file."""
+    return sorted(
+        frames, key=lambda frame: (frame.tags.view not in _FRONTAL, frame.tags.number, frame.at)
+    )
 
 
 def counted(count: int, what: str) -> str:
@@ -129,7 +143,7 @@ def _standing(frame: Frame) -> Standing:
     types = frame.tags.types
     if "LOCALIZER" in types:
         return "localizer"
-    if frame.header.sop_class.startswith(_SECONDARY_CAPTURE):
+    if frame.captured:
         return "secondary"
     # A processed radiograph is derived, and the one that is read; a volume's slices may be
     # resampled and primary.

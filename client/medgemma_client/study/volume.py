@@ -137,9 +137,8 @@ def _missing(frames: Sequence[Frame]) -> GeometryMissing | None:
         return None
     said = ", ".join(f"{name} ({count})" for name, count in lacking.items() if count)
     return GeometryMissing(
-        f"Of {len(frames)} slices some do not say where they lie; missing are: {said}. Where you "
-        "go on they are taken in the order of their instance numbers, with no place in the "
-        "patient.",
+        f"Not all slices ({len(frames)}) say where they lie; missing are: {said}. Where you go on "
+        "they are taken in the order of their instance numbers, with no place in the patient.",
         slices=len(frames),
     )
 
