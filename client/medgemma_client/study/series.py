@@ -69,7 +69,11 @@ def choose(found: list[Series], wanted: int | str | None, like: str | None = Non
     """Which one is shown, from 0.
 
     ``wanted``: its number, from 1, or a modality (the first one of it); None takes the first that
-    is no localizer, or the first of the modality ``like`` where there is one. Raises SeriesNotFound; StudyEmpty where there are only localizers.
+    is no localizer, or the first of the modality ``like`` where there is one.
+
+    Raises:
+        SeriesNotFound: There is no such series.
+        StudyEmpty: There are only localizers.
     """
     at: int | None
     if wanted is None:
