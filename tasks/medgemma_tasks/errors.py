@@ -121,6 +121,72 @@ class ReadingTimeLimit(InputError):
     code = "reading_time_limit"
 
 
+class StudyError(InputError):
+    """Many images that belong together."""
+
+    code = "study_error"
+
+
+class StudyEmpty(StudyError):
+    """Nothing in it can be shown. Details: ``left_out`` (how many of each kind)."""
+
+    code = "study_empty"
+
+
+class StudyTooLarge(StudyError):
+    """More files, bytes, frames or pixels than one study may have; found before decoding."""
+
+    code = "study_too_large"
+
+
+class ArchiveUnreadable(StudyError):
+    """A zip file that is damaged, encrypted, or packed in a way that is not read."""
+
+    code = "archive_unreadable"
+
+
+class SeriesNotFound(StudyError):
+    """Details: ``series`` (how many there are)."""
+
+    code = "series_not_found"
+
+
+class BurnedIn(StudyError):
+    """The header says that names are burnt into the pixels, and the caller refuses that."""
+
+    code = "burned_in"
+
+
+class SliceGeometry(StudyError):
+    """Slices that make no volume, or not the one they seem to be."""
+
+    code = "slice_geometry"
+
+
+class SlicesUneven(SliceGeometry):
+    """Slices are missing, or lie at uneven distances."""
+
+    code = "slices_uneven"
+
+
+class SlicesDuplicated(SliceGeometry):
+    """Several slices lie at one place."""
+
+    code = "slices_duplicated"
+
+
+class GeometryMissing(SliceGeometry):
+    """Position, orientation or spacing is not said for every slice."""
+
+    code = "geometry_missing"
+
+
+class GeometryContradictory(SliceGeometry):
+    """What the headers say of orientation or spacing cannot all be true."""
+
+    code = "geometry_contradictory"
+
+
 # --- what a caller asked for -------------------------------------------------------------------
 
 

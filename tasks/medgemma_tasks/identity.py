@@ -40,7 +40,7 @@ def job_id(
     """
     question: dict[str, Any] = {
         "tenant": tenant,
-        "images": [image.model_dump(mode="json") for image in images],
+        "images": [_described(image) for image in images],
         "messages": [message.model_dump(mode="json") for message in messages],
         "targets": [target.model_dump(mode="json") for target in targets],
         "given_answer": given_answer,
@@ -50,3 +50,11 @@ def job_id(
     }
     canonical = json.dumps(question, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def _described(image: ImageRef) -> dict[str, Any]:
+    said = image.model_dump(mode="json")
+    # An image without a place is the same question as before there were places.
+    if image.attributes.plane is None:
+        del said["attributes"]["plane"]
+    return said

@@ -14,6 +14,7 @@ from medgemma_tasks.models import (
     KeywordTarget,
     Message,
     Options,
+    Plane,
     PromptTarget,
     TextPart,
 )
@@ -64,6 +65,22 @@ def test_whatever_differs_makes_another_job() -> None:
         identify(nonce="ab"),
     ]
     assert len(set(ids)) == len(ids)
+
+
+def test_a_question_keeps_the_id_that_it_had_before_images_had_a_place_in_the_patient() -> None:
+    sided = ImageAttributes(left_of_image="patient-right", spacing_mm=(0.5, 0.7), modality="CT")
+    image = reference(picture()).model_copy(update={"attributes": sided})
+    assert identify() == "10143e9bf307e37bd1e00f36b552355b"
+    assert identify(images=(image,)) == "a31385c35634bcad8ccf3bc9de339c2f"
+
+
+def test_the_place_of_a_slice_makes_another_job() -> None:
+    def placed(z: float) -> str:
+        plane = Plane(origin_mm=(0, 0, z), row=(1, 0, 0), column=(0, 1, 0))
+        attributes = {"attributes": ImageAttributes(plane=plane)}
+        return identify(images=(reference(picture()).model_copy(update=attributes),))
+
+    assert len({identify(), placed(0), placed(1)}) == 3
 
 
 @given(st.text(max_size=50), st.text(max_size=50))

@@ -87,6 +87,14 @@ def test_what_is_written_today_is_read_as_it_is() -> None:
     assert read_record(record.model_dump_json().encode()) == record
 
 
+def test_an_image_told_of_before_images_had_a_place_in_the_patient_has_none() -> None:
+    data = request_for().model_dump(mode="json")
+    del data["images"][0]["attributes"]["plane"]
+    request = read_request(json.dumps(data).encode())
+    assert request == request_for()
+    assert request.images[0].attributes.plane is None
+
+
 @pytest.mark.parametrize("version", [0, 3, "1", None])
 def test_other_versions_are_refused(version: object) -> None:
     with pytest.raises(ValueError):

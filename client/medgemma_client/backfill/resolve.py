@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
+from medgemma_client.images.counting import as_people_count
 from medgemma_tasks.errors import BucketNotAllowed, FileUnreadable, InvalidRequest, PathOutside
 
 _S3 = "s3://"
@@ -134,10 +135,4 @@ def _checked(files: Iterable[Path], root: Path, most: int) -> list[Path]:
             )
     if not found:
         raise FileUnreadable("The folder holds no image file, or the pattern matches none.")
-    return sorted(found, key=_as_people_count)
-
-
-def _as_people_count(path: Path) -> list[tuple[int, int, str]]:
-    """Runs of digits by their value, all else by its letters."""
-    pieces = re.split(r"([0-9]+)", str(path))
-    return [(0, int(p), p) if p.isdecimal() else (1, 0, p.casefold()) for p in pieces if p]
+    return sorted(found, key=lambda path: as_people_count(str(path)))

@@ -11,12 +11,14 @@ Names burnt into the pixels stay in them: nothing here can see those.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medgemma_client.images.dicom_header import Header, read_header
+from medgemma_client.images.dicom_header import Header, Parsed, header_of, parse
 from medgemma_client.images.dicom_pixels import decode_frame, truncated
 from medgemma_client.images.dicom_stream import Body, has_magic, open_body
 from medgemma_client.images.laterality import left_of_image, top_of_image
@@ -55,8 +57,7 @@ def read(
     with without_logs(*_LOGGERS):
         body, header = _checked(data, max_pixels, max_bytes, frame or 0)
         values = decode_frame(body, header)
-    pixels = _render_colour(values, header) if values.ndim == 3 else _render(values, header)
-    return Image.fromarray(pixels).copy(), _attributes(header)
+    return Image.fromarray(render(values, header)).copy(), attributes_of(header)
 
 
 def look(data: bytes, *, max_pixels: int, max_bytes: int) -> None:
@@ -67,22 +68,44 @@ def look(data: bytes, *, max_pixels: int, max_bytes: int) -> None:
 
 
 def _checked(data: bytes, max_pixels: int, max_bytes: int, frame: int) -> tuple[Body, Header]:
+    body, parsed = open_data_set(data, max_bytes=max_bytes)
+    header = header_in(data, parsed, frame)
+    check_header(header, body.stream.getbuffer().nbytes, max_pixels)
+    return body, header
+
+
+def open_data_set(data: bytes, *, max_bytes: int, more: Iterable[str] = ()) -> tuple[Body, Parsed]:
+    """The data set up to its pixel data, unchecked. ``more``: as for ``dicom_header.parse``.
+
+    ``data`` need not reach farther than the first byte of the pixel data. Raises as ``read``.
+    """
     if importlib.util.find_spec("pydicom") is None:
         raise DicomSupportMissing(
             "The file is DICOM, and the package that reads it is not installed. "
             'Run: pip install "medgemma-explainer[dicom]"'
         )
-    body, header = _parse(data, max_bytes, frame)
-    _check_kind(header, body.stream.getbuffer().nbytes)
-    check_pixels(header.rows, header.columns, max_pixels)
-    return body, header
+    with quietly(data):
+        body = open_body(data, max_bytes)
+        return body, parse(body, more)
 
 
-def _parse(data: bytes, max_bytes: int, frame: int) -> tuple[Body, Header]:
-    with without_warnings():
+def header_in(data: bytes, parsed: Parsed, frame: int) -> Header:
+    """The header of one frame, from 0, of a data set that was found in ``data``. Raises as
+    ``read`` does."""
+    with quietly(data):
+        header = header_of(parsed, frame)
+    if not (has_magic(data) or header.sop_class or header.rows):
+        raise _not_an_image()
+    return header
+
+
+@contextmanager
+def quietly(data: bytes) -> Iterator[None]:
+    """For work on a header: nothing that pydicom warns of, logs or raises quotes it. Whatever it
+    raises becomes an error of ours. Not to be nested."""
+    with without_logs(*_LOGGERS), without_warnings():
         try:
-            body = open_body(data, max_bytes)
-            header = read_header(body, frame)
+            yield
         except MedGemmaError:
             raise
         except Exception:  # noqa: BLE001 - a damaged header raises almost anything
@@ -92,9 +115,12 @@ def _parse(data: bytes, max_bytes: int, frame: int) -> tuple[Body, Header]:
                 "The header of the DICOM file is damaged and cannot be parsed. "
                 "Fetch or export it again."
             ) from None
-    if not (has_magic(data) or header.sop_class or header.rows):
-        raise _not_an_image()
-    return body, header
+
+
+def check_header(header: Header, size: int, max_pixels: int) -> None:
+    """Raise what ``read`` would for what a header says. ``size``: bytes of the whole data set."""
+    _check_kind(header, size)
+    check_pixels(header.rows, header.columns, max_pixels)
 
 
 def _check_kind(header: Header, size: int) -> None:
@@ -139,6 +165,11 @@ def _check_kind(header: Header, size: int) -> None:
         )
 
 
+def render(stored: NDArray[np.generic], header: Header) -> NDArray[np.uint8]:
+    """Stored values, (rows, columns) or (rows, columns, 3), as their own header has them shown."""
+    return _render_colour(stored, header) if stored.ndim == 3 else _render(stored, header)
+
+
 def _render(stored: NDArray[np.generic], header: Header) -> NDArray[np.uint8]:
     """(rows, columns) stored values to 8 bits: grey, or (rows, columns, 3) through a palette."""
     values = stored.astype(np.float64)
@@ -168,7 +199,8 @@ def _render_colour(stored: NDArray[np.generic], header: Header) -> NDArray[np.ui
     return unit_to_uint8(np.clip(stored.astype(np.float64) / (2.0**header.bits_stored - 1), 0, 1))
 
 
-def _attributes(header: Header) -> ImageAttributes:
+def attributes_of(header: Header) -> ImageAttributes:
+    """What travels with an image that was shown as its header says."""
     window = header.window if header.photometric in _GREY and not header.voi_lut else None
     several = header.frames > 1
     return ImageAttributes(

@@ -6,8 +6,7 @@ read becomes plain numbers and terms of the standard, never free text of the fil
 
 from __future__ import annotations
 
-import math
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Literal
@@ -16,6 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medgemma_client.images.dicom_stream import Body, plain_uid
+from medgemma_client.images.dicom_values import (
+    count_of,
+    holder,
+    numbers_of,
+    optional_numbers,
+    values_of,
+)
 from medgemma_client.images.grey import Function, Lookup, Window
 from medgemma_tasks.limits import check_frame
 
@@ -115,11 +121,26 @@ class Header:
     """Red, green and blue table of PALETTE COLOR; empty where absent."""
 
 
-def read_header(body: Body, frame: int) -> Header:
-    """Parse the data set up to its pixel data, for one frame (from 0).
+@dataclass(frozen=True, repr=False)
+class Parsed:
+    """A data set up to its pixel data, of which each frame has a header."""
+
+    ds: Any
+    """The attributes of the allow-list alone."""
+    frames: int
+    sop_class: str
+    little_endian: bool
+    keyword: str
+    vr: str
+    start: int
+    length: int | None
+    """Of the pixel data, as in Header."""
+
+
+def parse(body: Body, more: Iterable[str] = ()) -> Parsed:
+    """Parse the data set up to its pixel data. ``more``: keywords beyond those of the allow-list.
 
     Raises:
-        InputError: ``frame`` is not among the frames.
         Exception: Whatever pydicom raises on a damaged header; its text may quote values.
     """
     from pydicom.datadict import tag_for_keyword
@@ -131,49 +152,67 @@ def read_header(body: Body, frame: int) -> Header:
         body.implicit,
         body.little_endian,
         stop_when=lambda tag, vr, length: tag in _PIXEL_DATA,
-        specific_tags=[tag_for_keyword(keyword) for keyword in _KEYWORDS],
+        specific_tags=[tag_for_keyword(keyword) for keyword in (*_KEYWORDS, *more)],
     )
     # As found, which in some files is not what their transfer syntax says.
     implicit, little_endian = ds.original_encoding
     keyword, vr, length = _pixel_element(stream, implicit, little_endian)
-    start = stream.tell()
-    frames = int(_numbers(ds, "NumberOfFrames", 1)[0]) or 1
+    return Parsed(
+        ds=ds,
+        frames=int(numbers_of(ds, "NumberOfFrames", 1)[0]) or 1,
+        sop_class=plain_uid(ds.get("SOPClassUID")) or body.sop_class,
+        little_endian=little_endian,
+        keyword=keyword,
+        vr=vr,
+        start=stream.tell(),
+        length=length,
+    )
+
+
+def header_of(parsed: Parsed, frame: int) -> Header:
+    """The header of one frame, from 0.
+
+    Raises:
+        InputError: ``frame`` is not among the frames.
+        Exception: Whatever pydicom raises where it comes to read a damaged value.
+    """
+    ds, frames = parsed.ds, parsed.frames
     check_frame(frame, frames)
-    pixel_values = _holder(ds, frame, "PixelValueTransformationSequence", "RescaleSlope")
-    voi = _holder(ds, frame, "FrameVOILUTSequence", "WindowCenter")
-    measures = _holder(ds, frame, "PixelMeasuresSequence", "PixelSpacing")
-    plane = _holder(ds, frame, "PlaneOrientationSequence", "ImageOrientationPatient")
+    pixel_values = holder(ds, frame, "PixelValueTransformationSequence", "RescaleSlope")
+    voi = holder(ds, frame, "FrameVOILUTSequence", "WindowCenter")
+    measures = holder(ds, frame, "PixelMeasuresSequence", "PixelSpacing")
+    plane = holder(ds, frame, "PlaneOrientationSequence", "ImageOrientationPatient")
     offsets = (ds.get("ExtendedOffsetTable"), ds.get("ExtendedOffsetTableLengths"))
     modality = str(ds.get("Modality") or "")
     return Header(
-        sop_class=plain_uid(ds.get("SOPClassUID")) or body.sop_class,
+        sop_class=parsed.sop_class,
         encrypted="EncryptedAttributesSequence" in ds,
-        pixel_keyword=keyword,
-        pixel_vr=vr,
-        pixel_start=start,
-        pixel_length=length,
+        pixel_keyword=parsed.keyword,
+        pixel_vr=parsed.vr,
+        pixel_start=parsed.start,
+        pixel_length=parsed.length,
         modality=modality if modality in _MODALITIES else None,
-        rows=_count(ds, "Rows"),
-        columns=_count(ds, "Columns"),
-        samples=_count(ds, "SamplesPerPixel", 1),
+        rows=count_of(ds, "Rows"),
+        columns=count_of(ds, "Columns"),
+        samples=count_of(ds, "SamplesPerPixel", 1),
         frames=frames,
         frame=frame,
         photometric=str(ds.get("PhotometricInterpretation") or ""),
-        planar=_count(ds, "PlanarConfiguration"),
-        bits_allocated=_count(ds, "BitsAllocated"),
-        bits_stored=_count(ds, "BitsStored") or _count(ds, "BitsAllocated"),
-        signed=_count(ds, "PixelRepresentation") == 1,
+        planar=count_of(ds, "PlanarConfiguration"),
+        bits_allocated=count_of(ds, "BitsAllocated"),
+        bits_stored=count_of(ds, "BitsStored") or count_of(ds, "BitsAllocated"),
+        signed=count_of(ds, "PixelRepresentation") == 1,
         padding=_padding(ds),
-        slope=_numbers(pixel_values, "RescaleSlope", 1.0)[0],
-        intercept=_numbers(pixel_values, "RescaleIntercept", 0.0)[0],
-        modality_lut=_lookup(ds, "ModalityLUTSequence", little_endian),
-        voi_lut=_lookup(voi, "VOILUTSequence", little_endian),
+        slope=numbers_of(pixel_values, "RescaleSlope", 1.0)[0],
+        intercept=numbers_of(pixel_values, "RescaleIntercept", 0.0)[0],
+        modality_lut=_lookup(ds, "ModalityLUTSequence", parsed.little_endian),
+        voi_lut=_lookup(voi, "VOILUTSequence", parsed.little_endian),
         window=_window(voi),
         spacing_mm=_spacing(measures, "PixelSpacing") or _spacing(ds, "ImagerPixelSpacing"),
-        patient_orientation=tuple(str(v) for v in _values(ds, "PatientOrientation")),
-        row_and_column=_optional_numbers(plane, "ImageOrientationPatient"),
+        patient_orientation=tuple(str(v) for v in values_of(ds, "PatientOrientation")),
+        row_and_column=optional_numbers(plane, "ImageOrientationPatient"),
         offsets=offsets if all(isinstance(table, bytes) for table in offsets) else None,
-        palette=_palette(ds, little_endian),
+        palette=_palette(ds, parsed.little_endian),
     )
 
 
@@ -195,56 +234,16 @@ def _pixel_element(
     return _PIXEL_DATA.get(tag, ""), vr, None if length == 0xFFFFFFFF else length
 
 
-def _holder(ds: Any, frame: int, group: str, keyword: str) -> Any:
-    """The data set that holds ``keyword`` for a frame: in an enhanced multi-frame file an item of
-    the per-frame or the shared functional groups, else the file's own."""
-    per_frame = _values(ds, "PerFrameFunctionalGroupsSequence")[frame : frame + 1]
-    for groups in (*per_frame, *_values(ds, "SharedFunctionalGroupsSequence")[:1]):
-        for item in _values(groups, group)[:1]:
-            if keyword in item:
-                return item
-    return ds
-
-
-def _values(ds: Any, keyword: str) -> list[Any]:
-    """An attribute's values, however many; none where it is absent or empty."""
-    value = ds.get(keyword)
-    if value is None or value == "":
-        return []
-    return [value] if isinstance(value, str | bytes | int | float) else list(value)
-
-
-def _numbers(ds: Any, keyword: str, default: float) -> list[float]:
-    numbers = [float(value) for value in _values(ds, keyword)] or [default]
-    if not math.isfinite(numbers[0]):
-        raise ValueError("a number is not finite")
-    return numbers
-
-
-def _optional_numbers(ds: Any, keyword: str) -> tuple[float, ...]:
-    """Finite numbers of an attribute that may be left out; none where one cannot be read."""
-    with suppress(ValueError, TypeError, OverflowError):
-        numbers = tuple(float(value) for value in _values(ds, keyword))
-        if all(math.isfinite(number) for number in numbers):
-            return numbers
-    return ()
-
-
-def _count(ds: Any, keyword: str, default: int = 0) -> int:
-    values = _values(ds, keyword)
-    return int(values[0]) if values else default
-
-
 def _padding(ds: Any) -> tuple[float, float] | None:
-    value = _optional_numbers(ds, "PixelPaddingValue")
+    value = optional_numbers(ds, "PixelPaddingValue")
     if not value:
         return None
-    limit = _optional_numbers(ds, "PixelPaddingRangeLimit") or value
+    limit = optional_numbers(ds, "PixelPaddingRangeLimit") or value
     return min(value[0], limit[0]), max(value[0], limit[0])
 
 
 def _spacing(ds: Any, keyword: str) -> tuple[float, float] | None:
-    numbers = _optional_numbers(ds, keyword)
+    numbers = optional_numbers(ds, keyword)
     if len(numbers) != 2 or min(numbers) <= 0:
         return None
     return numbers[0], numbers[1]
@@ -252,8 +251,8 @@ def _spacing(ds: Any, keyword: str) -> tuple[float, float] | None:
 
 def _window(ds: Any) -> Window | None:
     """The first of the windows; None where there is none, or one that the standard forbids."""
-    centre = _optional_numbers(ds, "WindowCenter")
-    width = _optional_numbers(ds, "WindowWidth")
+    centre = optional_numbers(ds, "WindowCenter")
+    width = optional_numbers(ds, "WindowWidth")
     names: dict[str, Function] = {"LINEAR_EXACT": "LINEAR_EXACT", "SIGMOID": "SIGMOID"}
     if not (centre and width):
         return None
@@ -263,7 +262,7 @@ def _window(ds: Any) -> Window | None:
 
 
 def _lookup(ds: Any, keyword: str, little_endian: bool) -> Lookup | None:
-    items = _values(ds, keyword)
+    items = values_of(ds, keyword)
     return _table(items[0].LUTDescriptor, items[0].LUTData, little_endian) if items else None
 
 

@@ -35,7 +35,7 @@ def decode_frame(body: Body, header: Header) -> NDArray[Any]:
     stream = body.stream
     options = _options(header)
     if not decoder.is_encapsulated:
-        _check_length(stream, header)
+        check_length(header, stream.getbuffer().nbytes)
         stream.seek(header.pixel_start)
         return _decode(decoder, stream, header.frame, options)
     _check_items(stream, header)
@@ -93,12 +93,15 @@ def _options(header: Header) -> dict[str, Any]:
     }
 
 
-def _check_length(stream: BytesIO, header: Header) -> None:
-    """Native pixel data must be there for all frames, not only for the one that is wanted."""
+def check_length(header: Header, size: int) -> None:
+    """Native pixel data must be there for all frames, not only for the one that is wanted.
+
+    ``size`` is that of the whole data set in bytes. Raises TruncatedImage.
+    """
     bits = header.rows * header.columns * header.samples * header.bits_allocated * header.frames
     if header.photometric == "YBR_FULL_422":
         bits = bits * 2 // 3  # two pixels share their colour
-    present = stream.getbuffer().nbytes - header.pixel_start
+    present = size - header.pixel_start
     if header.pixel_length is not None:
         present = min(present, header.pixel_length)
     if present < math.ceil(bits / 8):

@@ -38,6 +38,7 @@ from medgemma_tasks.models.request import (
     Message,
     Options,
     Part,
+    Plane,
     TextPart,
 )
 from medgemma_tasks.models.run import ManifestLine, RunId, RunRecord
@@ -91,6 +92,7 @@ __all__ = [
     "ModelRecord",
     "Options",
     "Part",
+    "Plane",
     "PromptTarget",
     "RunId",
     "RunRecord",

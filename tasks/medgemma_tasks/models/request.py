@@ -10,6 +10,28 @@ from pydantic import AwareDatetime, Field
 from medgemma_tasks.models.base import JobId, ModelName, Sha256, Strict, Tenant
 from medgemma_tasks.models.targets import AnswerTarget, Target
 
+Vector = tuple[float, float, float]
+"""x, y, z in the patient: to the left, the back and the head (LPS, as DICOM has them)."""
+
+
+class Plane(Strict):
+    """Where an image lies in the patient. The centre of the pixel in column i and row j is at
+
+        origin_mm + row * i * spacing_mm[1] + column * j * spacing_mm[0]
+
+    with the attributes' ``spacing_mm`` (PS3.3 C.7.6.2.1.1).
+    """
+
+    origin_mm: Vector
+    """The centre of the first pixel, top left."""
+    row: Vector
+    """Unit vector along a row, to where columns count up."""
+    column: Vector
+    """Unit vector along a column, to where rows count up."""
+    thickness_mm: float | None = Field(default=None, gt=0)
+    step_mm: float | None = Field(default=None, gt=0)
+    """From one slice of the acquisition to the next, along the normal; not of those shown."""
+
 
 class ImageAttributes(Strict):
     """The technical attributes that travel with an image. None of them identifies anybody."""
@@ -32,6 +54,8 @@ class ImageAttributes(Strict):
     """Which frame of a multi-frame source, from 0."""
     frames: int | None = Field(default=None, ge=1)
     """How many frames the source has."""
+    plane: Plane | None = None
+    """Where it lies in the patient; None where that is unknown, as of every radiograph."""
 
 
 class ImageRef(Strict):

@@ -62,6 +62,7 @@ def test_a_ct_without_window_is_scaled_from_its_range_in_which_padding_does_not_
         "top_of_image": "patient-front",
         "frame": None,
         "frames": None,
+        "plane": None,
     }
 
 
