@@ -9,6 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import typer
 
 from medgemma_cli.asking import parts_of, place_of, text_of
+from medgemma_cli.study import (
+    BurnedInOption,
+    GapsOption,
+    PriorOption,
+    SeriesOption,
+    SlicesOption,
+    StudyOption,
+    WindowOption,
+    asked_study,
+)
 from medgemma_cli.telling import print_result
 from medgemma_tasks.errors import JobNotFinished, WaitTimeout
 
@@ -34,10 +44,6 @@ Timeout = Annotated[
 
 
 def submit(
-    images: Annotated[
-        list[Path],
-        typer.Argument(help="PNG, JPEG, TIFF or DICOM files, in order.", show_default=False),
-    ],
     prompt: Annotated[
         list[str],
         typer.Option(
@@ -48,6 +54,17 @@ def submit(
             show_default=False,
         ),
     ],
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(help="PNG, JPEG, TIFF or DICOM files, in order.", show_default=False),
+    ] = None,
+    study: StudyOption = None,
+    prior: PriorOption = None,
+    series: SeriesOption = None,
+    max_slices: SlicesOption = None,
+    window: WindowOption = "medgemma",
+    gaps: GapsOption = "refuse",
+    burned_in: BurnedInOption = "warn",
     keyword: Annotated[
         list[str] | None,
         typer.Option("--keyword", "-k", help="Explain this word of the answer; may be repeated."),
@@ -111,9 +128,22 @@ def submit(
     from medgemma_client import Client
 
     _check_folder(out)
-    job = Client().submit(
-        list(images),
+    client = Client()
+    asked = asked_study(
+        client,
+        study,
+        prior,
+        series=series,
+        max_slices=max_slices,
+        window=window,
+        gaps=gaps,
+        burned_in=burned_in,
+        max_new_tokens=max_new_tokens,
+    )
+    job = client.submit(
+        list(images) if images else None,
         parts_of(prompt),
+        study=asked,
         keyword=keyword,
         characters=None if characters is None else place_of(characters),
         token=token,

@@ -46,8 +46,12 @@ Watcher = Callable[[Status], None]
 class Job:
     """One question and whatever became of it. Made by ``Client.submit`` and ``Client.job``."""
 
-    def __init__(self, job_id: str, ledger: Ledger, live: LiveState) -> None:
+    def __init__(
+        self, job_id: str, ledger: Ledger, live: LiveState, notes: tuple[str, ...] = ()
+    ) -> None:
         self.id = job_id
+        self.notes = notes
+        """Of the one who submitted it about a study: what of that was chosen, and what left out."""
         self._ledger = ledger
         self._live = live
         self._redis_away_until = 0.0

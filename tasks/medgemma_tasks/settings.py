@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     """Most pixels (width x height x frames read) of an image, checked before decoding."""
     max_file_bytes: int = Field(default=1_000_000_000, ge=1)
     """Most bytes of an image file."""
-    max_images: int = Field(default=85, ge=1)
+    max_images: int = Field(default=125, ge=1)
     """Most images of a request."""
     soft_time_limit: int = Field(default=600, ge=1)
     """Seconds after which a job is ended by an exception."""
