@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from threading import Event, Lock, Thread
 
 from medgemma_tasks.errors import BrokerUnreachable, MedGemmaError, StoreUnreachable
+from medgemma_tasks.gone import check_not_purged
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import ExplanationRecord
@@ -31,7 +32,8 @@ REDIS_PAUSE = 2.0
 """Seconds for which Redis is not asked again after it could not be reached."""
 
 Ended = Callable[[str, ExplanationRecord | MedGemmaError], None]
-"""Told of each job that has a mark, or one that cannot be read; from some thread, once."""
+"""Told of each job that has a mark, or one that cannot be read, or that was deleted; from some
+thread, once."""
 
 
 @dataclass
@@ -133,7 +135,9 @@ class Collector:
                     rang, watch.rung = watch.rung, False
                 try:
                     found = self._ledger.record(job_id)
-                except StoreUnreachable:
+                    if found is None:
+                        check_not_purged(self._ledger, job_id)
+                except (StoreUnreachable, BrokerUnreachable):
                     found = None
                 except MedGemmaError as error:
                     found = error
