@@ -3,12 +3,12 @@ and S3 with stub workers, each size in a process of its own.
 
     python benchmarks/backfill_memory.py [--rows 10000 100000] [--fresh 1000] [--workers 2]
 
-The first rows of each size are new questions: they are read, uploaded, published, run and heard of.
-A million of those would take this machine days, so the others ask over again what was asked before.
-Each of them is read from the manifest, met in the journal, has its image read by a process, is found
-ended in the store, gets its mark, and is written to the journal and results.csv, as any other; only
-its request is not written, and no message is sent. Memory is the largest resident set that the
-kernel saw (VmHWM) of the command and of the processes that read images for it.
+The first rows of each size are new questions: read, uploaded, published, run and heard of. A million
+of those would take hours, so the others ask over again what was asked before. Each of these is read
+from the manifest, met in the journal, has its image read by a process, is found ended in the store,
+gets its mark, and is written to journal and results.csv, as any other; only its request is not
+written, and no message is sent. Memory is the largest resident set that the kernel saw (VmHWM) of
+the command, and of a process that reads images for it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a purge takes from a real S3 server, and what it leaves: beside jobs that are still to run."""
+"""What a purge takes from a real S3 server, and leaves there, beside jobs that are still to run."""
 
 from __future__ import annotations
 
