@@ -3,8 +3,8 @@ and S3 with stub workers, each size in a process of its own.
 
     python benchmarks/backfill_memory.py [--rows 10000 100000] [--fresh 1000] [--workers 2]
 
-The first rows of each size are new questions: read, uploaded, published, run and heard of. A million
-of those would take hours, so the others ask over again what was asked before. Each of these is read
+The first rows of each size are new questions: read, uploaded, published, run and heard of. A
+million of those would take hours, so the others ask what was asked before. Each of these is read
 from the manifest, met in the journal, has its image read by a process, is found ended in the store,
 gets its mark, and is written to journal and results.csv, as any other; only its request is not
 written, and no message is sent. Memory is the largest resident set that the kernel saw (VmHWM) of

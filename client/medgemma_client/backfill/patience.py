@@ -39,6 +39,25 @@ def patiently(action: Callable[[], T], stop: Event) -> T:
         pause = min(pause * BACK_OFF, LAST_PAUSE)
 
 
+class Away:
+    """For how long a service has been away, of which somebody asks again and again."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def answers(self) -> None:
+        """It is there."""
+        self._since = None
+
+    def bear(self, error: Exception) -> None:
+        """It is away; raises the error where it has been for PATIENCE."""
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        elif now - self._since > PATIENCE:
+            raise error
+
+
 class Room:
     """So many things at a time, and so many bytes; one that has more bytes is alone."""
 
