@@ -8,6 +8,7 @@ from threading import Condition, Event
 from typing import TypeVar
 
 from medgemma_tasks.errors import BrokerUnreachable, StoreUnreachable
+from medgemma_tasks.jitter import jittered
 
 AWAY = (BrokerUnreachable, StoreUnreachable)
 """What passes by itself, as a rule."""
@@ -35,7 +36,7 @@ def patiently(action: Callable[[], T], stop: Event) -> T:
         except AWAY:
             if time.monotonic() + pause > deadline:
                 raise
-        stop.wait(pause)
+        stop.wait(jittered(pause))
         pause = min(pause * BACK_OFF, LAST_PAUSE)
 
 
