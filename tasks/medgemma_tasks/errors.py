@@ -292,6 +292,12 @@ class JobNotFound(JobError):
     code = "job_not_found"
 
 
+class JobPurged(JobNotFound):
+    """The job was there, and was deleted from the store before it ended."""
+
+    code = "job_purged"
+
+
 class JobNotFinished(JobError):
     code = "job_not_finished"
 
