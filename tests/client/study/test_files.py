@@ -106,7 +106,7 @@ def test_a_study_needs_no_name_of_a_file_to_be_read(study_folder: Path) -> None:
 def test_what_an_image_came_from_can_be_read_again_later(study_folder: Path) -> None:
     packed = zipped({str(k): data for k, data in enumerate(slices())})
     for source in (study_folder, packed):
-        study = read_study(source)  # type: ignore[arg-type]
+        study = read_study(source)
         assert [origin.file.read() for origin in study.origins] == slices()
 
 
