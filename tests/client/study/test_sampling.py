@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from medgemma_client.study.sampling import sample
@@ -24,7 +26,7 @@ def test_of_more_the_last_is_always_shown_and_the_first_never() -> None:
 def test_the_distances_are_even() -> None:
     shown = sample(300, 85)
     assert shown[:4] == [4, 7, 11, 14]
-    assert {after - before for before, after in zip(shown, shown[1:], strict=False)} == {3, 4}
+    assert {after - before for before, after in itertools.pairwise(shown)} == {3, 4}
 
 
 def test_one_of_many_is_the_last() -> None:

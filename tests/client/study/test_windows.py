@@ -110,7 +110,7 @@ def test_a_flat_acquisition_is_all_white() -> None:
 
 
 def test_the_window_of_the_file_can_be_asked_for() -> None:
-    values = np.array([[-60, 40, 140]])
+    values = np.array([[-61, 40, 140]])
     files = [ct_slice(values, WindowCenter=40, WindowWidth=201)]
     assert shown(read_study(files, window="file")) == [[[0, 128, 255]]]
     assert read_study(files, window="file").images[0].attributes.window == (40, 201)
