@@ -40,6 +40,14 @@ def told(study: Study) -> str:
     return "\n".join(said)
 
 
+def outcome(source: Any, gaps: Any) -> str:
+    """All that is told of a study, or of why it cannot be read."""
+    try:
+        return told(read_study(source, gaps=gaps))
+    except MedGemmaError as error:
+        return "".join(traceback.format_exception(error)) + str(error.details)
+
+
 @pytest.fixture
 def places(tmp_path: Path) -> list[Any]:
     """The same slices as a folder, a zip file and a list, with canaries in all names."""
@@ -82,11 +90,7 @@ def test_what_is_wrong_with_a_study_tells_nothing_of_its_patient(
     root = places[0]
     (root / "CANARY9.dcm").write_bytes(marked(9, **tags))
     with watched(caplog):
-        try:
-            assert clean(told(read_study(root, gaps=gaps)))
-        except MedGemmaError as error:
-            assert clean("".join(traceback.format_exception(error)))
-            assert clean(str(error.details))
+        assert clean(outcome(root, gaps))
 
 
 @pytest.mark.parametrize("keyword", [*NUMBERS, "ImagePositionPatient", "SliceThickness"])
@@ -104,10 +108,7 @@ def test_a_name_where_a_number_belongs_is_not_quoted(
     new = (b"CANARY" * 3)[: len(old)] if b"\0" not in old else b"IS\x02\0CA"
     files[1] = files[1].replace(old, new, 1)
     with watched(caplog):
-        try:
-            assert clean(told(read_study(files, gaps="report")))
-        except MedGemmaError as error:
-            assert clean("".join(traceback.format_exception(error)))
+        assert clean(outcome(files, "report"))
 
 
 def test_a_path_is_not_told_where_nothing_can_be_read(
