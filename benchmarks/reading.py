@@ -1,8 +1,8 @@
 """Reading a CT series of 300 slices of 512 x 512, against pydicom's own decoding of the same files.
 
-Of a series so long 85 slices are shown, and only those decoded; of all others the headers are read.
-The second row shows every slice, so that each is decoded, windowed, and named by its pixels. Each is
-the least of some runs, in turns.
+Of a series so long 85 slices are shown, and only those decoded; of all others the headers are
+read. The last row shows every slice, so that each is decoded, windowed, and named by its pixels.
+Each is the least of some runs, in turns.
 
     python benchmarks/reading.py [--slices 300] [--runs 3] [--syntax plain|rle|jpeg2000]
 """
