@@ -43,6 +43,8 @@ _OWN = frozenset((0x00080018, 0x00200013, 0x00200032))
 """SOPInstanceUID, InstanceNumber, ImagePositionPatient: what slices of one series differ in."""
 _LONG = 4096
 """Bytes of a value from which on it is not kept for comparison."""
+_KINDS = 100
+"""Of slices that are kept for comparison."""
 _TYPES = frozenset(("ORIGINAL", "DERIVED", "PRIMARY", "SECONDARY", "LOCALIZER"))
 """Those of the values of ImageType that are asked about. Others can be anything."""
 
@@ -124,7 +126,6 @@ class Headers:
     """
 
     def __init__(self, limits: Limits) -> None:
-        dicom.check_supported()
         self._limits = limits
         self._known: dict[tuple[object, ...], tuple[Header, Tags, float | None]] = {}
 
@@ -140,6 +141,7 @@ class Headers:
             InputError: As one of its classes: damaged, cut short, without pixels ...
             StudyTooLarge: More frames than a study may have.
         """
+        dicom.check_supported()
         try:
             return self._frames(file, head, first)
         except (DicomNotAnImage, StudyTooLarge):
@@ -155,6 +157,7 @@ class Headers:
             parsed = parse(body, _KEYWORDS)
             header, tags, thickness = self._shared(parsed)
             position = optional_numbers(parsed.ds, "ImagePositionPatient")
+            grouped = _has_groups(parsed)
         inflated = body.stream.getbuffer().nbytes != len(head)
         size = body.stream.getbuffer().nbytes if inflated else file.size
         dicom.check_header(head, header, size, self._limits.pixels)
@@ -167,7 +170,7 @@ class Headers:
                 limit=self._limits.frames,
             )
         one = Frame(file, tags, header, body.syntax, inflated, position, thickness, first)
-        if not _has_groups(parsed):
+        if not grouped:
             return [one, *(one.numbered(number) for number in range(1, parsed.frames))]
         with dicom.quietly(head):
             return [one.placed_by(parsed, number) for number in range(parsed.frames)]
@@ -179,7 +182,7 @@ class Headers:
             header = replace(header, pixel_start=parsed.start, pixel_length=parsed.length)
             return header, replace(tags, **_own_tags(parsed.ds)), thickness
         found = header_of(parsed, 0), _tags(parsed), _thickness(parsed, 0)
-        if key:
+        if key and len(self._known) < _KINDS:
             self._known[key] = found
         return found
 
