@@ -133,7 +133,7 @@ class Backfill:
             self._put(item)
 
         def before(rows: Sequence[Ready]) -> Sequence[str]:
-            jobs = watched.submit(rows)
+            jobs = watched.submit(rows) if rows else ()
             with suppress(StoreUnreachable):  # it is said again
                 leavings.say()
             return jobs
