@@ -25,8 +25,9 @@ from tests.privacy import commands, watching
 from tests.privacy.canaries import FILE, GIVEN, KEYWORD, PROMPT, SYSTEM, dicom
 from tests.privacy.commands import BAD_IMAGES, LOUD, Commands
 from tests.service.harness import Service, WorkerProcess, until
+from tests.stub_engine import StubEngine
 
-WAIT = 30.0
+WAIT = 60.0
 FORGED = ("d" * 32, "e" * 32)
 """The jobs of requests that no client of ours wrote."""
 
@@ -87,18 +88,19 @@ class Scene:
             PYTHONPATH=LOUD,
             TMPDIR=str(self._temporary("worker")),
             MEDGEMMA_METRICS_PORT=str(port),
-            MEDGEMMA_SOFT_TIME_LIMIT="2",
-            MEDGEMMA_HARD_TIME_LIMIT="30",
+            MEDGEMMA_SOFT_TIME_LIMIT="4",
+            MEDGEMMA_HARD_TIME_LIMIT="60",
             MEDGEMMA_MAX_ATTEMPTS="1",
         )
         with ExitStack() as stack:
             stack.enter_context(self._trap)
             url = self._settings.broker_url.get_secret_value()
             told.commanded = stack.enter_context(watching.monitored(url))
-            stack.enter_context(worker)
             said = stack.enter_context(watching.logs())
             service = Service(self._settings, worker)
-            self._ask(service)
+            jobs = self._ask(service)
+            stack.enter_context(worker)
+            self._wait(service, jobs)
             self._command()
             self._refuse(service)
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
@@ -120,32 +122,34 @@ class Scene:
             told.left[name] = [path for path in self._temporary(name).rglob("*") if path.is_file()]
         return told
 
-    def _ask(self, service: Service) -> None:
-        """Jobs of every end, all of them on the queue while the first runs."""
-        client, told = service.client, self._told
+    def _ask(self, service: Service) -> list[Job]:
+        """Jobs of every end, all of them on the queue before there is a worker."""
+        client = service.client
         picture = commands.image(self._folder, "good", dicom(RetrieveURL=self._url))
-        busy = client.submit(picture, f"gate {PROMPT}")
-        service.running(busy)
+        service.ledger.publish_model(StubEngine().served)
 
         def ask(what: str, **options: Any) -> Job:
             return client.submit(picture, f"{what} {PROMPT} {self._url}", **options)
 
-        good = ask("What?", system=SYSTEM, prompt_words="What")
-        jobs = [
-            *(busy, good, ask("Given", answer=GIVEN), ask("Keyword", keyword=KEYWORD)),
-            *(ask("crash"), ask("memory"), ask("hang 20"), ask("Late", expires=0.1)),
-            *(ask("die"), ask("Cancelled"), *self._forged(service, good)),
-        ]
-        assert jobs[9].cancel()
-        self._raises(lambda: good.wait(0.2))
+        first, good = ask("sleep 1"), ask("What?", system=SYSTEM, prompt_words="What")
+        cancelled = ask("Cancelled")
+        assert cancelled.cancel()
+        self._raises(lambda: good.wait(0.1))
         self._raises(good.result)
-        told.memory["amid"] = watching.memory(service.redis)
-        service.worker.ledger_path.with_name("ledger.gate").touch()
+        return [
+            *(first, good, cancelled, ask("Given", answer=GIVEN), ask("Keyword", keyword=KEYWORD)),
+            *(ask("crash"), ask("memory"), ask("hang 60"), ask("Late", expires=0.1), ask("die")),
+            *self._forged(service, good),
+        ]
+
+    def _wait(self, service: Service, jobs: list[Job]) -> None:
+        service.running(jobs[0])
+        self._told.memory["amid"] = watching.memory(service.redis)
         for job in jobs:
             until(lambda job=job: job.status().state.terminal, WAIT, lambda: service.worker.log)  # type: ignore[misc]
             if job.status().error is not None:
                 self._raises(job.result)
-        good.result().save(self._folder / "saved")
+        jobs[1].result().save(self._folder / "saved")
 
     def _forged(self, service: Service, job: Job) -> list[Job]:
         """Requests written by another hand, which name a URL where an image belongs."""
