@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
+from medgemma_client.vanishing import vanishing_folder
 from medgemma_tasks.errors import (
     DicomSupportMissing,
     DicomwebRefused,
@@ -97,14 +97,14 @@ class DicomWeb:
     ) -> Iterator[Path]:
         """A folder with the files of a study, or of one series of it: 00001.dcm and so on.
 
-        It is a temporary one, gone when the context ends, however it ends. An instance has at most
-        MEDGEMMA_MAX_FILE_BYTES. One is in memory at a time, and none is parsed here.
+        It is a temporary one, gone when the context or the process ends, however that ends. An
+        instance has at most MEDGEMMA_MAX_FILE_BYTES. One is in memory at a time, and none is
+        parsed here.
 
         Raises StudyTooLarge, InvalidRequest, FileUnwritable where the disk is full.
         """
         uids = [_uid(study_uid), *([] if series_uid is None else [_uid(series_uid)])]
-        with tempfile.TemporaryDirectory(prefix="medgemma-study-") as name:
-            folder = Path(name)
+        with vanishing_folder("medgemma-study-") as folder:
             with self._talking():
                 listed = self._count(uids, most_instances)
                 sent = self._fetch(uids, folder, most_instances, most_bytes)
