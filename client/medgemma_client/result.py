@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medgemma_client.whole import whole_file
 from medgemma_tasks.errors import ArtifactDamaged, FileUnwritable, InvalidRequest
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.models import ExplanationRecord, ExplanationRequest, ImageGrid, TargetRecord
@@ -267,18 +268,6 @@ def _picture(content: bytes) -> Image:
 
 
 def _write(path: Path, content: bytes) -> Path:
-    """Write a file under a temporary name, then rename it: it is never seen half-written."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        # mkstemp gives 0600; a file that a user saves has the usual mode.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        file.write(content)
     return path

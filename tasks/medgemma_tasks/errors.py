@@ -99,6 +99,18 @@ class DicomSupportMissing(DicomError):
     code = "dicom_support_missing"
 
 
+class StudyError(InputError):
+    """Many images that belong together."""
+
+    code = "study_error"
+
+
+class StudyTooLarge(StudyError):
+    """More files, bytes, frames or pixels than one study may have; found before decoding."""
+
+    code = "study_too_large"
+
+
 class PathOutside(InputError):
     """What a folder or pattern named leads out of that folder, as a symbolic link can."""
 
@@ -107,6 +119,12 @@ class PathOutside(InputError):
 
 class BucketNotAllowed(InputError):
     code = "bucket_not_allowed"
+
+
+class HostNotAllowed(InputError):
+    """A DICOMweb server that MEDGEMMA_DICOMWEB_HOSTS does not name, or where one leads to."""
+
+    code = "host_not_allowed"
 
 
 class DecoderDied(InputError):
@@ -419,6 +437,18 @@ class StoreRefused(ServiceError):
     """The store answered, and said no: credentials, bucket or policy."""
 
     code = "store_refused"
+
+
+class DicomwebUnreachable(ServiceError):
+    """The DICOMweb server gave no answer, or none that can be used."""
+
+    code = "dicomweb_unreachable"
+
+
+class DicomwebRefused(ServiceError):
+    """The DICOMweb server answered, and said no. Details: ``status``."""
+
+    code = "dicomweb_refused"
 
 
 class InvalidSettings(ServiceError):
