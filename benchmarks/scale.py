@@ -63,7 +63,7 @@ def main() -> int:
     )
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--seconds", type=float, default=4.0, help="of the device, a job")
-    parser.add_argument("--each", type=int, default=16, help="jobs for each worker")
+    parser.add_argument("--each", type=int, default=40, help="jobs for each worker")
     parser.add_argument("--reports", type=int, default=1, help="of a job's progress")
     parser.add_argument("--shards", type=int, nargs="+", default=[SHARD, 1])
     parser.add_argument("--idle", type=float, default=20.0, help="seconds to watch idle workers")

@@ -99,18 +99,6 @@ class DicomSupportMissing(DicomError):
     code = "dicom_support_missing"
 
 
-class StudyError(InputError):
-    """Many images that belong together."""
-
-    code = "study_error"
-
-
-class StudyTooLarge(StudyError):
-    """More files, bytes, frames or pixels than one study may have; found before decoding."""
-
-    code = "study_too_large"
-
-
 class PathOutside(InputError):
     """What a folder or pattern named leads out of that folder, as a symbolic link can."""
 
