@@ -68,9 +68,9 @@ def write_series(folder: Path, slices: int, syntax: str) -> None:
         ds.save_as(folder / f"{k:04d}.dcm", enforce_file_format=True)
 
 
-def by_pydicom(folder: Path) -> int:
-    """Every slice, to stored values."""
-    return sum(pydicom.dcmread(path).pixel_array.shape[0] > 0 for path in folder.iterdir())
+def by_pydicom(folder: Path) -> list[np.ndarray]:
+    """Every slice, to stored values, which are kept as what we read is."""
+    return [pydicom.dcmread(path).pixel_array for path in folder.iterdir()]
 
 
 def seconds(action: Callable[[], object]) -> float:
