@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from medgemma_tasks.errors import StudyTooLarge
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -28,3 +30,12 @@ class Limits:
     """Of one image: rows x columns."""
     shown_bytes: int = 2_000_000_000
     """Of the pixels of all images that are shown, 8 bits a sample."""
+
+    def check_shown(self, needed: int) -> None:
+        """Raise StudyTooLarge where the images to be shown need more bytes."""
+        if needed > self.shown_bytes:
+            raise StudyTooLarge(
+                f"The images to be shown have more than {self.shown_bytes} bytes. Show fewer of "
+                "them.",
+                limit=self.shown_bytes,
+            )

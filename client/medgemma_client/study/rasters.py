@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from medgemma_client.images.source import read_image
+from medgemma_client.images.source import SourceImage, read_image
 from medgemma_client.study.files import StudyFile
 from medgemma_client.study.limits import Limits
 from medgemma_client.study.notes import of_left_out
@@ -23,6 +23,7 @@ def read(files: Sequence[StudyFile], kind: Kind | None, most: int | None, limits
     Raises:
         StudyEmpty: None of the files is an image; NotAnImage for a single file.
         InputError: One that looks like an image cannot be read.
+        StudyTooLarge: More pixels than may be held.
     """
     kind = kind or "images"
     found = [file for file in files if file.head(4).startswith(_MAGIC)]
@@ -37,10 +38,14 @@ def read(files: Sequence[StudyFile], kind: Kind | None, most: int | None, limits
             left_out={"no image": len(files)},
         )
     indices = sample(len(found), most or (MOST_PATCHES if kind == "patches" else MOST_SLICES))
-    images = tuple(
-        read_image(found[k].read(), max_pixels=limits.pixels, max_file_bytes=limits.file_bytes)
-        for k in indices
-    )
+    images: list[SourceImage] = []
+    needed = 0
+    for k in indices:
+        data = found[k].read()
+        image = read_image(data, max_pixels=limits.pixels, max_file_bytes=limits.file_bytes)
+        needed += 3 * image.pixels.width * image.pixels.height
+        limits.check_shown(needed)
+        images.append(image)
     told = [f"Shown: {counted(len(images), 'image')} without DICOM, taken for {kind}."]
     if len(indices) < len(found):
         told.append(f"Of {len(found)} images {len(indices)} are shown, at even distances.")
@@ -48,7 +53,7 @@ def read(files: Sequence[StudyFile], kind: Kind | None, most: int | None, limits
     return Study(
         kind=kind,
         modality=None,
-        images=images,
+        images=tuple(images),
         notes=tuple(told),
         shown=tuple(indices),
         origins=tuple(Origin(found[k], None) for k in indices),

@@ -16,7 +16,7 @@ from medgemma_client.study.files import StudyFile
 from medgemma_client.study.headers import Frame
 from medgemma_client.study.limits import Limits
 from medgemma_client.study.windows import Range, Slices, Windowing, range_of
-from medgemma_tasks.errors import InputError, StudyTooLarge
+from medgemma_tasks.errors import InputError
 from medgemma_tasks.identity import image_name
 from medgemma_tasks.models import Plane
 
@@ -47,14 +47,7 @@ def show(
         StudyTooLarge: More pixels than may be held.
     """
     modality = frames[0].header.modality
-    needed = sum(3 * frames[k].header.rows * frames[k].header.columns for k in indices)
-    if needed > limits.shown_bytes:
-        raise StudyTooLarge(
-            f"The images to be shown have {needed} bytes, and the limit is {limits.shown_bytes}. "
-            "Show fewer of them.",
-            bytes=needed,
-            limit=limits.shown_bytes,
-        )
+    limits.check_shown(sum(3 * frames[k].header.rows * frames[k].header.columns for k in indices))
     opened = _Opened(limits)
     damage: list[tuple[int, InputError]] = []
 

@@ -106,7 +106,7 @@ class Slices:
         if shown.dtype == np.uint8:
             return Image.fromarray(shown)
         size = (shown.shape[1], shown.shape[0])
-        return Image.frombuffer("RGB", size, shown, "raw", "RGBX", 0, 1)
+        return Image.frombuffer("RGBX", size, shown, "raw", "RGBX", 0, 1).convert("RGB")
 
     def _table(
         self, shade: Callable[[NDArray[Any]], NDArray[np.uint8]], header: Header, kind: Any

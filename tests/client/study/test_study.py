@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from medgemma_client.images.reference import reference
-from medgemma_client.study import read_study
+from medgemma_client.study import Limits, read_study
 from medgemma_tasks.asking import make_messages
-from medgemma_tasks.errors import EmptyPrompt, InvalidRequest, TruncatedImage
+from medgemma_tasks.errors import EmptyPrompt, InvalidRequest, StudyTooLarge, TruncatedImage
 from medgemma_tasks.models import ImageRef
 from tests.client.study.phantom import Scan, ct_slice
 
@@ -138,6 +138,11 @@ def test_a_damaged_image_among_others_is_refused() -> None:
     whole = png(3, (200, 200))
     with pytest.raises(TruncatedImage):
         read_study([png(1), whole[: len(whole) // 2]])
+
+
+def test_images_that_are_too_many_pixels_together_are_refused() -> None:
+    with pytest.raises(StudyTooLarge):
+        read_study([png(k) for k in range(5)], limits=Limits(shown_bytes=4 * 3 * 64))
 
 
 def test_a_study_says_what_its_images_need() -> None:

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from medgemma_client.study import Study, read_study
 from medgemma_client.study.windows import ct_to_rgb
+from medgemma_tasks.identity import image_name
 from tests.client.study.phantom import ct_slice
 
 Find = Callable[[str], Path]
@@ -72,9 +74,10 @@ def test_large_slices_are_shown_as_small_ones(stored: type, size: tuple[int, int
         RescaleIntercept=0 if signed else -1024,
         PixelData=raw.tobytes(),
     )
-    assert np.array_equal(
-        np.asarray(read_study(data).images[0].pixels), ct_to_rgb(values.astype(float))
-    )
+    (image,) = read_study(data).images
+    assert image.pixels.mode == "RGB"
+    assert np.array_equal(np.asarray(image.pixels), ct_to_rgb(values.astype(float)))
+    assert image.name == image_name(Image.fromarray(ct_to_rgb(values.astype(float))))
 
 
 def test_slices_of_one_series_keep_their_own_rescale() -> None:
