@@ -68,7 +68,7 @@ def draw_sheet(
     base = shown_image(image, plan.tile)
     placed = scaled(square, image.size, plan.tile)
     canvas = Image.new("RGB", plan.size, PAPER)
-    pen = _Pen(canvas, plan.text)
+    pen = Pen(canvas, plan.text)
     if title:
         pen.left(plan.margin, plan.margin + plan.line / 2, plan.inner, title, INK)
     letters = side_letters(left_of_image)
@@ -152,7 +152,7 @@ def _awkwardness(columns: int, count: int, step: tuple[int, int]) -> float:
 
 
 @dataclass(frozen=True)
-class _Pen:
+class Pen:
     """Writes on the canvas; what is too long for its place ends in an ellipsis."""
 
     canvas: Image.Image
@@ -188,7 +188,7 @@ class _Pen:
 
 
 def _foot(
-    pen: _Pen,
+    pen: Pen,
     plan: _Plan,
     scale: tuple[float, float] | None,
     side_unknown: bool,
