@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
+    from medgemma_tasks.boxes import LocatedBoxes
     from medgemma_tasks.explanation import ExplanationResult
 
 ARRAYS = "relevancy.npz"
@@ -113,10 +114,7 @@ class Result:
             raise InvalidRequest(
                 f"Job {self.job_id} has no finer map; ask for one by resolution='patch'."
             )
-        if not 0 <= target < len(self.record.targets):
-            raise InvalidRequest(
-                f"There is no target {target}; the job has {len(self.record.targets)}, from 0."
-            )
+        self._target(target)
         if target == 0:
             return _picture(
                 self.artifact(grid.fine.overlay if fine and grid.fine else grid.overlay)
@@ -124,6 +122,35 @@ class Result:
         side = grid.image.attributes.left_of_image
         image = self.image(index)
         return self.explanations[target].overlay(image, index, left_of_image=side, fine=fine)
+
+    def boxes(self, image: int | None = None, target: int = 0) -> LocatedBoxes:
+        """The boxes of a localization answer in pixels of an image, with the shares of a target's
+        map that lie in them; empty where the answer has none.
+
+        Of several images the answer does not say which one it means: then ``image`` must be given.
+        """
+        from medgemma_tasks.boxes import locate, read_boxes
+
+        index = self._boxed(image)
+        self._target(target)
+        scores = self.explanations[target].image_scores[index]
+        return locate(read_boxes(self.answer), scores, self.record.images[index].square)
+
+    def boxes_overlay(self, image: int | None = None, target: int = 0) -> Image:
+        """The boxes of the answer on an image, and beside it on the map of a target: RGB."""
+        from medgemma_tasks.boxes_picture import draw_boxes
+
+        index = self._boxed(image)
+        shown, grid = self._target(target), self.record.images[index]
+        return draw_boxes(
+            self.image(index),
+            self.explanations[target].image_scores[index],
+            self.boxes(index, target),
+            square=grid.square,
+            low=shown.low,
+            high=shown.high,
+            left_of_image=grid.image.attributes.left_of_image,
+        )
 
     def image(self, index: int = 0) -> Image:
         """Image ``index`` as it was explained, 8 bits a channel."""
@@ -176,6 +203,23 @@ class Result:
                 f"There is no image {index}; the job has {len(self.record.images)}, from 0."
             )
         return self.record.images[index]
+
+    def _target(self, index: int) -> TargetRecord:
+        if not 0 <= index < len(self.record.targets):
+            raise InvalidRequest(
+                f"There is no target {index}; the job has {len(self.record.targets)}, from 0."
+            )
+        return self.record.targets[index]
+
+    def _boxed(self, image: int | None) -> int:
+        """The image that the answer's boxes are on."""
+        if image is None and len(self.record.images) > 1:
+            raise InvalidRequest(
+                f"The job has {len(self.record.images)} images, and its answer does not say on "
+                "which of them a box lies; give image, from 0."
+            )
+        self._grid(image or 0)
+        return image or 0
 
 
 def make_folder(folder: str | os.PathLike[str]) -> Path:
