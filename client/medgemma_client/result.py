@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from medgemma_client.volume.places import Peak
+    from medgemma_tasks.boxes import LocatedBoxes
     from medgemma_tasks.explanation import ExplanationResult
 
 ARRAYS = "relevancy.npz"
@@ -164,6 +165,35 @@ class Result:
         with _writing():
             return _write(Path(path), content)
 
+    def boxes(self, image: int | None = None, target: int = 0) -> LocatedBoxes:
+        """The boxes of a localization answer in pixels of an image, with the shares of a target's
+        map that lie in them; empty where the answer has none.
+
+        Of several images the answer does not say which one it means: then ``image`` must be given.
+        """
+        from medgemma_tasks.boxes import locate, read_boxes
+
+        index = self._boxed(image)
+        self._target(target)
+        scores = self.explanations[target].image_scores[index]
+        return locate(read_boxes(self.answer), scores, self.record.images[index].square)
+
+    def boxes_overlay(self, image: int | None = None, target: int = 0) -> Image:
+        """The boxes of the answer on an image, and beside it on the map of a target: RGB."""
+        from medgemma_tasks.boxes_picture import draw_boxes
+
+        index = self._boxed(image)
+        shown, grid = self._target(target), self.record.images[index]
+        return draw_boxes(
+            self._backdrop(index),
+            self.explanations[target].image_scores[index],
+            self.boxes(index, target),
+            square=grid.square,
+            low=shown.low,
+            high=shown.high,
+            left_of_image=grid.image.attributes.left_of_image,
+        )
+
     def image(self, index: int = 0) -> Image:
         """Image ``index`` as it was explained, 8 bits a channel."""
         self._grid(index)
@@ -233,6 +263,16 @@ class Result:
                 f"There is no image {index}; the job has {len(self.record.images)}, from 0."
             )
         return self.record.images[index]
+
+    def _boxed(self, image: int | None) -> int:
+        """The image that the answer's boxes are on."""
+        if image is None and len(self.record.images) > 1:
+            raise InvalidRequest(
+                f"The job has {len(self.record.images)} images, and its answer does not say on "
+                "which of them a box lies; give image, from 0."
+            )
+        self._grid(image or 0)
+        return image or 0
 
 
 def make_folder(folder: str | os.PathLike[str]) -> Path:

@@ -124,7 +124,7 @@ def draw_overlay(
     if not is_flat(float(scores.min()), float(scores.max())):
         x, y = cell_centre(peak_cell(scores), (scores.shape[0], scores.shape[1]), placed)
         if 0 <= x < shown[0] and 0 <= y < shown[1]:
-            _cross(picture, x, y)
+            cross(picture, x, y)
             notes.append("+ peak")
         else:
             notes.append("peak outside of the image")
@@ -217,7 +217,7 @@ def _blend(base: NDArray[np.uint8], unit: FloatMap, opacity: float) -> NDArray[n
     return out
 
 
-def _cross(picture: Image.Image, x: float, y: float) -> None:
+def cross(picture: Image.Image, x: float, y: float) -> None:
     """A thin cross with an open middle, dark under light so that it shows on any ground."""
     draw = ImageDraw.Draw(picture)
     arm = max(7, round(max(picture.size) / 72))

@@ -72,7 +72,7 @@ def draw_sheet(
     plan = _Plan.of(size, len(grids), own_scales, title)
     placed = scaled(square, size, plan.tile)
     canvas = Image.new("RGB", plan.size, PAPER)
-    pen = _Pen(canvas, plan.text)
+    pen = Pen(canvas, plan.text)
     if title:
         pen.left(plan.margin, plan.margin + plan.line / 2, plan.inner, title, INK)
     letters = side_letters(left_of_image)
@@ -158,7 +158,7 @@ def _awkwardness(columns: int, count: int, step: tuple[int, int]) -> float:
 
 
 @dataclass(frozen=True)
-class _Pen:
+class Pen:
     """Writes on the canvas; what is too long for its place ends in an ellipsis."""
 
     canvas: Image.Image
@@ -194,7 +194,7 @@ class _Pen:
 
 
 def _foot(
-    pen: _Pen,
+    pen: Pen,
     plan: _Plan,
     scale: tuple[float, float] | None,
     side_unknown: bool,

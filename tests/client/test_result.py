@@ -157,5 +157,48 @@ def test_a_saved_file_can_be_read_by_others(result: Result, tmp_path: Path) -> N
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+BOXES = """```json
+[{"box_2d": [0, 0, 500, 500], "label": "nodule"}, {"box_2d": [0, 0, 500, 5000], "label": "?"}]
+```"""
+
+
+def with_boxes(result: Result, ledger: Ledger) -> Result:
+    return Result(result.record.model_copy(update={"answer": BOXES}), ledger)
+
+
+def test_boxes_of_the_answer_lie_on_the_only_image(
+    client: Client, run: Callable[[Job], None], ledger: Ledger
+) -> None:
+    job = client.submit(picture((8, 6)), "Where?")
+    run(job)
+    result = with_boxes(job.result(), ledger)
+    boxes = result.boxes()
+    (box,) = boxes
+    assert (box.label, box.box, box.area) == ("nodule", (0.0, -1.0, 4.0, 3.0), 0.25)
+    scores = result.scores[0].astype(float)
+    assert box.share == pytest.approx(scores[:8, :8].sum() / scores.sum())
+    assert boxes.left_out == 1
+    assert result.boxes_overlay().mode == "RGB"
+
+
+def test_of_several_images_the_one_with_the_boxes_must_be_named(
+    result: Result, ledger: Ledger
+) -> None:
+    result = with_boxes(result, ledger)
+    assert [box.label for box in result.boxes(1)] == ["nodule"]
+    assert result.boxes_overlay(image=1).mode == "RGB"
+    for call in (result.boxes, result.boxes_overlay):
+        with pytest.raises(InvalidRequest, match="give image"):
+            call()
+        with pytest.raises(InvalidRequest, match="no image 2"):
+            call(2)
+        with pytest.raises(InvalidRequest, match="no target 1"):
+            call(0, target=1)
+
+
+def test_an_answer_without_boxes_has_none(result: Result) -> None:
+    assert list(result.boxes(0)) == []
+
+
 def test_a_result_shows_its_id_and_no_answer(result: Result) -> None:
     assert repr(result) == f"Result('{result.job_id}')"

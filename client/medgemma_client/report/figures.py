@@ -28,6 +28,19 @@ _SMALLEST_EDGE = 320
 
 
 @dataclass(frozen=True)
+class Outline:
+    """A box on a figure, in per cent of its width and height; colour and dashes as SVG says them.
+    It may reach beyond the figure, whose edge cuts it."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    colour: str
+    dashes: str
+
+
+@dataclass(frozen=True)
 class Figure:
     """One image of the page. Places are per cent of its width and height."""
 
@@ -41,6 +54,7 @@ class Figure:
     pixelated: bool
     notes: tuple[str, ...]
     frame: str | None
+    boxes: tuple[Outline, ...] = ()
 
 
 @dataclass(frozen=True)

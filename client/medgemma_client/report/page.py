@@ -19,6 +19,7 @@ from PIL import Image
 from medgemma_client.report.figures import embedded_edge, plain_figure
 from medgemma_client.report.targets import target_views
 from medgemma_client.report.text import answer_pieces, visible
+from medgemma_tasks.boxes import read_boxes
 from medgemma_tasks.errors import InvalidRequest
 from medgemma_tasks.models import ExplanationRecord, ExplanationRequest, Message, State, TextPart
 from medgemma_tasks.pictures import NOTICE
@@ -61,6 +62,7 @@ def render_report(
         "figures": [],
         "targets": [],
         "untold": 0,
+        "unplaced": 0,
     }
     if explained:
         spans = [target.span for target in record.targets]
@@ -69,6 +71,7 @@ def render_report(
             "answer": answer_pieces(record.answer or "", spans),
             "targets": targets,
             "untold": len(record.targets) - len(targets),
+            "unplaced": len(read_boxes(record.answer or "").found) if count > 1 else 0,
         }
     else:
         refs = request.images[: len(images)]

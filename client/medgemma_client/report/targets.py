@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from medgemma_client.report.boxes import BoxesView, boxes_view
 from medgemma_client.report.figures import (
     Figure,
     Legend,
@@ -18,6 +19,7 @@ from medgemma_client.report.figures import (
     mapped_figure,
 )
 from medgemma_client.report.text import Tokens, shaded_tokens
+from medgemma_tasks.boxes import AnswerBoxes, read_boxes
 from medgemma_tasks.errors import InvalidRequest
 from medgemma_tasks.models import ExplanationRecord, ImageMap, Shares, Span, TargetRecord
 from medgemma_tasks.zones import in_words
@@ -40,13 +42,15 @@ class Share:
 
 @dataclass(frozen=True, repr=False)
 class TargetView:
-    """One target as the page shows it. fine: the maps over patches, where there are any."""
+    """One target as the page shows it. fine: the maps over patches, where there are any. boxes:
+    those of the answer, where it has any and there is one image that they must be on."""
 
     title: str
     figures: list[Figure]
     legend: Legend | None
     fine: list[Figure]
     fine_legend: Legend | None
+    boxes: BoxesView | None
     shares: list[Share]
     tokens: Tokens | None
     own: str
@@ -71,8 +75,9 @@ def target_views(
         raise InvalidRequest(
             f"The record has {len(record.targets)} targets; maps of {len(maps)} were given."
         )
+    boxes = read_boxes(record.answer or "")
     return [
-        _view(index, target, record, images, maps[index], fine[index])
+        _view(index, target, record, images, maps[index], fine[index], boxes)
         for index, target in enumerate(record.targets[:MOST])
     ]
 
@@ -84,6 +89,7 @@ def _view(
     images: Sequence[Image.Image],
     maps: Maps,
     fine: Maps | None,
+    boxes: AnswerBoxes,
 ) -> TargetView:
     edge = embedded_edge(len(images))
     if index:
@@ -110,6 +116,9 @@ def _view(
         fine=finer,
         fine_legend=legend(target.fine.low, target.fine.high, list(fine))
         if target.fine and fine is not None
+        else None,
+        boxes=boxes_view(boxes, record.images[0], figures[0], maps[0])
+        if len(figures) == 1 and (boxes.found or boxes.left_out)
         else None,
         shares=_shares(target.shares),
         tokens=shaded_tokens(record.tokens, target),
