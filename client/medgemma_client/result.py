@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medgemma_tasks.errors import ArtifactDamaged, FileUnwritable, InvalidRequest
 from medgemma_tasks.ledger import Ledger
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
+    from medgemma_client.output import Kind, OutputSource
     from medgemma_tasks.explanation import ExplanationResult
 
 ARRAYS = "relevancy.npz"
@@ -129,6 +130,18 @@ class Result:
         """Image ``index`` as it was explained, 8 bits a channel."""
         self._grid(index)
         return _picture(self._ledger.input(self.request.images[index].name))
+
+    def to_dicom(
+        self,
+        kind: Kind = "sc",
+        source: OutputSource | None = None,
+        image: int = 0,
+        target: int = 0,
+    ) -> Any:
+        """The map of a target as a DICOM data set, for ``save_as``; see ``output.to_dicom``."""
+        from medgemma_client.output import to_dicom
+
+        return to_dicom(self, kind, source, image, target)
 
     def artifact(self, name: str) -> bytes:
         """The bytes of an artifact of the record."""

@@ -1,0 +1,132 @@
+"""What both kinds of object say of themselves."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta, timezone
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from medgemma_client.images.dicom_stream import plain_uid
+from medgemma_client.output.identity import take_over
+from medgemma_client.output.original import Original
+
+if TYPE_CHECKING:
+    from medgemma_client.result import Result
+
+PRODUCT = "medgemma-explainer"
+SERIES = {"sc": 9001, "pm": 9002}
+"""Numbers of the series of the first target, two for each; far from those of a scanner's."""
+
+
+def uid(*parts: object) -> str:
+    """A UID that follows from what it stands for: "2.25." and a name-based UUID (PS3.5 B.2)."""
+    name = "/".join((PRODUCT, *map(str, parts)))
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, name).int}"
+
+
+def study_of(result: Result, original: Original) -> str:
+    """That of the source; one of the job's own where the source is no DICOM."""
+    if original.header is None:
+        return uid(result.job_id, "study")
+    return str(original.header.StudyInstanceUID)
+
+
+def arguments(result: Result, kind: str, originals: list[Original], target: int) -> dict[str, Any]:
+    """What the classes of highdicom want to be told, but for patient and study."""
+    first = originals[0]
+    study = study_of(result, first)
+    model = result.record.model
+    found = [one.header.SOPInstanceUID if one.header else "" for one in originals]
+    numbers = [one.number for one in originals]
+    name, revision = (model.name, model.revision) if model else ("", "")
+    return {
+        # Storing a result twice gives one object, and all of a job's pictures are one series.
+        "series_instance_uid": uid(result.job_id, kind, target, study),
+        "sop_instance_uid": uid(result.job_id, kind, target, study, *found, *numbers, _version()),
+        "series_number": SERIES[kind] + 2 * target,
+        "instance_number": first.number + 1,
+        "series_description": "MedGemma relevancy - not for diagnostic use",
+        "manufacturer": PRODUCT,
+        "manufacturer_model_name": _plain(name)[:64] or PRODUCT,
+        "software_versions": (_version(), f"model revision {_plain(revision)}"[:64]),
+        "device_serial_number": result.job_id,
+    }
+
+
+def finish(result: Result, made: Any, original: Original, target: int, how: str) -> None:
+    """Patient and study, time and derivation, in a data set that is otherwise complete."""
+    header = original.header
+    take_over(header, made)
+    # Of a paired part of the body; empty where the source does not say.
+    made.Laterality = None if header is None else header.get("Laterality")
+    made.DerivationDescription = _derivation(result, target, how)
+    made.ImageComments = _explained(result, target)
+    zone = _zone(header)
+    ended = result.record.finished_at.astimezone(zone)
+    made.ContentDate = f"{ended:%Y%m%d}"
+    made.ContentTime = f"{ended:%H%M%S}"
+    # When this copy was made is nothing of the content: the same result is the same object.
+    for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
+        del made[keyword]
+    if zone is not None:
+        made.TimezoneOffsetFromUTC = header.TimezoneOffsetFromUTC
+    if header is not None and header.get("LossyImageCompression") == "01":
+        for keyword in ("", "Ratio", "Method"):
+            if (word := f"LossyImageCompression{keyword}") in header:
+                made[word] = header[word]
+
+
+def reference(original: Original) -> Any:
+    """An item that refers to the source: its class, instance and, of several, its frame."""
+    from pydicom.dataset import Dataset
+
+    item = Dataset()
+    item.ReferencedSOPClassUID = plain_uid(original.header.SOPClassUID)
+    item.ReferencedSOPInstanceUID = plain_uid(original.header.SOPInstanceUID)
+    if original.frame is not None:
+        item.ReferencedFrameNumber = original.frame + 1
+    return item
+
+
+def _derivation(result: Result, target: int, how: str) -> str:
+    model = result.record.model
+    options = result.request.options
+    by = f"method {options.method}"
+    if model is not None:
+        by = (
+            f"model {model.name}, revision {model.revision}, method {options.method} "
+            f"({model.method} {model.method_version})"
+        )
+    many = len(result.record.targets)
+    text = (
+        f"Relevancy of image regions for what a language model said of the image: {by}. "
+        f"Target {target + 1} of {many} ({result.record.targets[target].span.kind}). {how} "
+        "It explains the model and is no finding. Research use, not for diagnostic use."
+    )
+    return _plain(text)[:1024]
+
+
+def _explained(result: Result, target: int) -> str:
+    span = result.record.targets[target].span
+    return _plain(f"Explained: {span.text}")[:1000]
+
+
+def _version() -> str:
+    return f"{PRODUCT} {version(PRODUCT)}"[:64]
+
+
+def _plain(text: str) -> str:
+    """ASCII on one line: whatever character set the source has, it has these."""
+    ascii_ = text.encode("ascii", "replace").decode()
+    return "".join(sign if sign.isprintable() and sign != "\\" else " " for sign in ascii_)
+
+
+def _zone(header: Any) -> timezone | None:
+    """That of the source; None: the one of this machine."""
+    said = "" if header is None else str(header.get("TimezoneOffsetFromUTC") or "")
+    try:
+        away: timedelta | None = datetime.strptime(said, "%z").utcoffset()
+        return None if away is None else timezone(away)
+    except ValueError:
+        return None

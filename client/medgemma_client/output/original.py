@@ -1,0 +1,116 @@
+"""The image that was explained, given again: found to be the same, and its header read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from medgemma_client.images import dicom, dicom_stream
+from medgemma_client.images.dicom_values import holder, optional_numbers
+from medgemma_client.images.source import Source, read_file, read_image
+from medgemma_client.output.identity import IDENTITY
+from medgemma_client.study.study import Study
+from medgemma_tasks.errors import SourceDiffers, SourceIncomplete
+from medgemma_tasks.models import ExplanationRequest, ImageRef
+
+OutputSource: TypeAlias = "Source | Study"
+"""What ``read_image`` takes, or a whole study."""
+
+_MAX_BYTES = 1_000_000_000
+
+_REFERENCE = (
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "PositionReferenceIndicator",
+    "ImagePositionPatient",
+    "SliceThickness",
+    "Laterality",
+    "BurnedInAnnotation",
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+    "TimezoneOffsetFromUTC",
+)
+
+
+@dataclass(frozen=True, repr=False)
+class Original:
+    """An image of the request, found again."""
+
+    ref: ImageRef
+    number: int
+    """Of the image in the request, from 0."""
+    header: Any
+    """A pydicom data set of what is copied or referred to, values decoded; None: no DICOM."""
+    frame: int | None
+    """Of a file with several, from 0."""
+
+    def numbers(self, group: str, keyword: str) -> tuple[float, ...]:
+        """Of the frame, wherever the file keeps them; none where they are absent or no numbers."""
+        if self.header is None:
+            return ()
+        found = holder(self.header, self.frame or 0, group, keyword)
+        return optional_numbers(found, keyword)
+
+
+def find(request: ExplanationRequest, source: OutputSource, image: int) -> Original:
+    """Raises SourceDiffers, SourceIncomplete, InputError."""
+    ref = request.images[image]
+    if isinstance(source, Study):
+        return _of_study(request, source, image)
+    frame = ref.attributes.frame
+    data = source
+    if not isinstance(source, bytes) and _is_path(source):
+        data = read_file(source, _MAX_BYTES)
+    picture = read_image(data, frame=frame)
+    if picture.name != ref.name:
+        raise _other(image, "Was the question about a study, pass that study as read_study gave it")
+    if not isinstance(data, bytes) or not dicom_stream.is_dicom(data):
+        return Original(ref, image, None, None)
+    return Original(ref, image, _header(data), frame)
+
+
+def _of_study(request: ExplanationRequest, study: Study, image: int) -> Original:
+    ref = request.images[image]
+    if image >= len(study.images) or study.images[image].name != ref.name:
+        raise _other(image, "Pass the study that was asked about, read with the same choices")
+    origin = study.origins[image]
+    data = origin.file.read()
+    if not dicom_stream.is_dicom(data):
+        return Original(ref, image, None, None)
+    found = Original(ref, image, _header(data), origin.frame)
+    plane = ref.attributes.plane
+    place = found.numbers("PlanePositionSequence", "ImagePositionPatient")
+    # All-black slices have the same pixels: their places tell them apart.
+    if plane is not None and tuple(round(mm, 6) for mm in place) != plane.origin_mm:
+        raise _other(image, "A file of the study has changed since it was read: read it again")
+    return found
+
+
+def _header(data: bytes) -> Any:
+    more = (*IDENTITY, *_REFERENCE)
+    _, parsed = dicom.open_data_set(data, max_bytes=_MAX_BYTES, more=more)
+    with dicom.quietly(data):
+        # Values are decoded while nothing can quote them, and by the file's own byte order.
+        parsed.ds.walk(lambda ds, element: None)
+    needed = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+    lacks = [word for word in needed if not dicom_stream.plain_uid(parsed.ds.get(word))]
+    if lacks:
+        raise SourceIncomplete(
+            f"The source has no valid {lacks[0]}, by which another object could refer to it. "
+            "Pass the file as its archive holds it."
+        )
+    return parsed.ds
+
+
+def _is_path(source: object) -> bool:
+    return isinstance(source, str) or hasattr(source, "__fspath__")
+
+
+def _other(image: int, advice: str) -> SourceDiffers:
+    return SourceDiffers(
+        f"The source is not what was explained as image {image}: its pixels or its place differ. "
+        f"{advice}.",
+        image=image,
+    )
