@@ -200,6 +200,20 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
     return target
 
 
+def write_file(path: Path, content: bytes) -> Path:
+    """Write a file, which appears whole or not at all. Raises FileUnwritable."""
+    with _writing():
+        return _write(path, content)
+
+
+def remove_files(folder: Path, names: re.Pattern[str]) -> None:
+    """Remove the files of such names from a folder. Raises FileUnwritable."""
+    with _writing():
+        for path in folder.iterdir():
+            if names.fullmatch(path.name):
+                path.unlink()
+
+
 @contextmanager
 def _writing() -> Iterator[None]:
     try:

@@ -69,6 +69,8 @@ def finish(result: Result, made: Any, original: Original, target: int, how: str)
     # When this copy was made is nothing of the content: the same result is the same object.
     for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
         del made[keyword]
+    for equipment in made.ContributingEquipmentSequence:
+        equipment.pop("ContributionDateTime", None)
     if zone is not None:
         made.TimezoneOffsetFromUTC = header.TimezoneOffsetFromUTC
     if header is not None and header.get("LossyImageCompression") == "01":

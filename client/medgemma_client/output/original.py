@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -60,9 +61,7 @@ def find(request: ExplanationRequest, source: OutputSource, image: int) -> Origi
     if isinstance(source, Study):
         return _of_study(request, source, image)
     frame = ref.attributes.frame
-    data = source
-    if not isinstance(source, bytes) and _is_path(source):
-        data = read_file(source, _MAX_BYTES)
+    data = read_file(source, _MAX_BYTES) if isinstance(source, str | os.PathLike) else source
     picture = read_image(data, frame=frame)
     if picture.name != ref.name:
         raise _other(image, "Was the question about a study, pass that study as read_study gave it")
@@ -102,10 +101,6 @@ def _header(data: bytes) -> Any:
             "Pass the file as its archive holds it."
         )
     return parsed.ds
-
-
-def _is_path(source: object) -> bool:
-    return isinstance(source, str) or hasattr(source, "__fspath__")
 
 
 def _other(image: int, advice: str) -> SourceDiffers:
