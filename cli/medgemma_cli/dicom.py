@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +33,7 @@ def write(result: Result, given: Sequence[Path] | Study, out: Path) -> list[str]
     given: what was asked about. Those that an earlier job left in the folder are removed. Raises
     as ``Result.to_dicom``, FileUnwritable.
     """
+    from medgemma_client.output import as_bytes
     from medgemma_client.result import remove_files, write_file
 
     remove_files(out, _OURS)
@@ -43,9 +43,7 @@ def write(result: Result, given: Sequence[Path] | Study, out: Path) -> list[str]
 
     def put(name: str, kind: Kind, k: int) -> None:
         source: OutputSource = given[k] if isinstance(given, Sequence) else given
-        buffer = BytesIO()
-        result.to_dicom(kind, source, k).save_as(buffer, enforce_file_format=True)
-        write_file(out / name, buffer.getvalue())
+        write_file(out / name, as_bytes(result.to_dicom(kind, source, k)))
         written.append(name)
 
     for k in dicom:

@@ -10,12 +10,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medgemma_client.output.making import Kind, to_dicom
+    from medgemma_client.output.making import Kind, as_bytes, to_dicom
     from medgemma_client.output.original import OutputSource
 
-__all__ = ["Kind", "OutputSource", "to_dicom"]
+__all__ = ["Kind", "OutputSource", "as_bytes", "to_dicom"]
 
-_WHERE = {"Kind": "making", "OutputSource": "original", "to_dicom": "making"}
+_WHERE = {
+    "Kind": "making",
+    "OutputSource": "original",
+    "as_bytes": "making",
+    "to_dicom": "making",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from medgemma_client.output import parametric, secondary
 from medgemma_client.output.original import OutputSource
+from medgemma_client.output.quiet import building
 from medgemma_tasks.errors import DicomSupportMissing, InvalidRequest, SourceMissing
 
 if TYPE_CHECKING:
@@ -59,3 +61,12 @@ def to_dicom(
         )
     make = secondary.make if kind == "sc" else parametric.make
     return make(result, source, image, target)
+
+
+def as_bytes(made: Any) -> bytes:
+    """The file of a data set. Unlike ``save_as`` it quotes no value that the standard forbids, in
+    a warning or a log."""
+    buffer = BytesIO()
+    with building():
+        made.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
