@@ -66,6 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
     data.SOPClassUID = meta.MediaStorageSOPClassUID
     data.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    data.StudyInstanceUID, data.SeriesInstanceUID = generate_uid(), generate_uid()
     data.Modality, data.PatientOrientation = "DX", ["L", "F"]
     data.Rows, data.Columns = film.height, film.width
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"

@@ -105,6 +105,7 @@ def test_a_map_of_a_study_has_all_its_slices_and_each_refers_to_its_own(
     result = ask(study)
     path = written(result.to_dicom("pm", study, image=3), tmp_path)
     assert not errors(path)
+    assert result.to_dicom("pm", study, image=1) == result.to_dicom("pm", study, image=3)
     made = pydicom.dcmread(path)
     sources = {str(ds.SOPInstanceUID): ds for ds in map(pydicom.dcmread, files)}
     assert made.NumberOfFrames == len(study.images) == len(sources) == 5
