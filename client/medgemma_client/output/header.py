@@ -36,10 +36,9 @@ def arguments(result: Result, kind: str, originals: list[Original], target: int)
     """What the classes of highdicom want to be told, but for patient and study."""
     first = originals[0]
     study = study_of(result, first)
-    model = result.record.model
+    request = result.request
     found = [one.header.SOPInstanceUID if one.header else "" for one in originals]
     numbers = [one.number for one in originals]
-    name, revision = (model.name, model.revision) if model else ("", "")
     return {
         # Storing a result twice gives one object, and all of a job's pictures are one series.
         "series_instance_uid": uid(result.job_id, kind, target, study),
@@ -48,9 +47,9 @@ def arguments(result: Result, kind: str, originals: list[Original], target: int)
         "instance_number": first.number + 1,
         "series_description": "MedGemma relevancy - not for diagnostic use",
         "manufacturer": PRODUCT,
-        "manufacturer_model_name": _plain(name)[:64] or PRODUCT,
-        "software_versions": (_version(), f"model revision {_plain(revision)}"[:64]),
-        "device_serial_number": result.job_id,
+        "manufacturer_model_name": _plain(request.model)[:64],
+        "software_versions": (_version(), f"model revision {_plain(request.revision)}"[:64]),
+        "device_serial_number": _plain(request.revision)[:64],
     }
 
 
@@ -92,18 +91,12 @@ def reference(original: Original) -> Any:
 
 
 def _derivation(result: Result, target: int, how: str) -> str:
-    model = result.record.model
-    options = result.request.options
-    by = f"method {options.method}"
-    if model is not None:
-        by = (
-            f"model {model.name}, revision {model.revision}, method {options.method} "
-            f"({model.method} {model.method_version})"
-        )
-    many = len(result.record.targets)
+    request, targets = result.request, result.record.targets
     text = (
-        f"Relevancy of image regions for what a language model said of the image: {by}. "
-        f"Target {target + 1} of {many} ({result.record.targets[target].span.kind}). {how} "
+        "Relevancy of image regions for what a language model said of the image: model "
+        f"{request.model}, revision {request.revision}, method {request.options.method} "
+        f"(version {request.method_version}), job {result.job_id}, target {target + 1} of "
+        f"{len(targets)} ({targets[target].span.kind}). {how} "
         "It explains the model and is no finding. Research use, not for diagnostic use."
     )
     return _plain(text)[:1024]

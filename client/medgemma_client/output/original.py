@@ -18,6 +18,7 @@ OutputSource: TypeAlias = "Source | Study"
 """What ``read_image`` takes, or a whole study."""
 
 _MAX_BYTES = 1_000_000_000
+_PIXELS = 100_000_000
 
 _REFERENCE = (
     "SOPInstanceUID",
@@ -55,36 +56,55 @@ class Original:
         return optional_numbers(found, keyword)
 
 
-def find(request: ExplanationRequest, source: OutputSource, image: int) -> Original:
-    """Raises SourceDiffers, SourceIncomplete, InputError."""
-    ref = request.images[image]
-    if isinstance(source, Study):
-        return _of_study(request, source, image)
-    frame = ref.attributes.frame
-    data = read_file(source, _MAX_BYTES) if isinstance(source, str | os.PathLike) else source
-    picture = read_image(data, frame=frame)
-    if picture.name != ref.name:
-        raise _other(image, "Was the question about a study, pass that study as read_study gave it")
-    if not isinstance(data, bytes) or not dicom_stream.is_dicom(data):
-        return Original(ref, image, None, None)
-    return Original(ref, image, _header(data), frame)
+class Originals:
+    """Those of a request's images, from one source. A file of many frames is read once."""
 
+    def __init__(self, request: ExplanationRequest, source: OutputSource) -> None:
+        self._request, self._source = request, source
+        self._headers: dict[int, Any] = {}
 
-def _of_study(request: ExplanationRequest, study: Study, image: int) -> Original:
-    ref = request.images[image]
-    if image >= len(study.images) or study.images[image].name != ref.name:
-        raise _other(image, "Pass the study that was asked about, read with the same choices")
-    origin = study.origins[image]
-    data = origin.file.read()
-    if not dicom_stream.is_dicom(data):
-        return Original(ref, image, None, None)
-    found = Original(ref, image, _header(data), origin.frame)
-    plane = ref.attributes.plane
-    place = found.numbers("PlanePositionSequence", "ImagePositionPatient")
-    # All-black slices have the same pixels: their places tell them apart.
-    if plane is not None and tuple(round(mm, 6) for mm in place) != plane.origin_mm:
-        raise _other(image, "A file of the study has changed since it was read: read it again")
-    return found
+    def find(self, image: int) -> Original:
+        """Raises SourceDiffers, SourceIncomplete, InputError."""
+        if isinstance(self._source, Study):
+            return self._of_study(self._source, image)
+        return self._of_file(self._source, image)
+
+    def find_all(self, image: int) -> list[Original]:
+        """All that the source holds, ``image`` among them."""
+        if not isinstance(self._source, Study):
+            return [self.find(image)]
+        return [self.find(number) for number in range(len(self._request.images))]
+
+    def _of_file(self, source: Source, image: int) -> Original:
+        ref = self._request.images[image]
+        frame = ref.attributes.frame
+        data = read_file(source, _MAX_BYTES) if isinstance(source, str | os.PathLike) else source
+        # No smaller a limit than what was let through when the question was asked.
+        picture = read_image(data, frame=frame, max_pixels=max(_PIXELS, ref.width * ref.height))
+        if picture.name != ref.name:
+            advice = "Was the question about a study, pass that study as read_study gave it"
+            raise _other(image, advice)
+        header = _header(data) if isinstance(data, bytes) and dicom_stream.is_dicom(data) else None
+        return Original(ref, image, header, frame)
+
+    def _of_study(self, study: Study, image: int) -> Original:
+        ref = self._request.images[image]
+        if image >= len(study.images) or study.images[image].name != ref.name:
+            raise _other(image, "Pass the study that was asked about, read with the same choices")
+        origin = study.origins[image]
+        header = self._headers.get(id(origin.file))
+        if header is None:
+            data = origin.file.read()
+            if not dicom_stream.is_dicom(data):
+                return Original(ref, image, None, None)
+            header = self._headers[id(origin.file)] = _header(data)
+        found = Original(ref, image, header, origin.frame)
+        plane = ref.attributes.plane
+        place = found.numbers("PlanePositionSequence", "ImagePositionPatient")
+        # All-black slices have the same pixels: their places tell them apart.
+        if plane is not None and tuple(round(mm, 6) for mm in place) != plane.origin_mm:
+            raise _other(image, "A file of the study has changed since it was read: read it again")
+        return found
 
 
 def _header(data: bytes) -> Any:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medgemma_client.output import header
-from medgemma_client.output.original import Original, OutputSource, find
+from medgemma_client.output.original import Original, Originals, OutputSource
 from medgemma_client.output.quiet import building
-from medgemma_client.study.study import Study
+from medgemma_client.study.volume import same_direction
 from medgemma_tasks.errors import NotPlaced
 from medgemma_tasks.geometry import spread
 
@@ -44,23 +44,30 @@ def make(result: Result, source: OutputSource, image: int, target: int) -> Any:
 
 
 def _together(result: Result, source: OutputSource, image: int) -> list[Original]:
-    """The image, and of a study all that are of its series; each of them placed."""
-    chosen = find(result.request, source, image)
+    """The image, and of a study all that are of its series; each of them placed, and of several
+    at one place the image itself, or the first: no viewer could show the others."""
+    there = Originals(result.request, source)
+    chosen = there.find(image)
     _check(chosen)
-    if not isinstance(source, Study):
-        return [chosen]
-    found = []
-    for number in range(len(result.request.images)):
-        one = chosen if number == image else find(result.request, source, number)
-        if one.header is not None and _series(one) == _series(chosen):
+    places = {_position(chosen): chosen}
+    for one in there.find_all(image):
+        if _like(one, chosen):
             _check(one)
-            found.append(one)
-    return found
+            places.setdefault(_position(one), one)
+    return sorted(places.values(), key=lambda one: one.number)
+
+
+def _like(one: Original, other: Original) -> bool:
+    """Whether both can be frames of one map: of one series, size and direction."""
+    if one.header is None:
+        return False
+    return _series(one) == _series(other) and same_direction(_orientation(one), _orientation(other))
 
 
 def _series(one: Original) -> tuple[object, ...]:
     ds = one.header
-    return ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.get("FrameOfReferenceUID")
+    whose = ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.get("FrameOfReferenceUID")
+    return *whose, one.ref.width, one.ref.height, _spacing(one)
 
 
 def _check(one: Original) -> None:
@@ -114,7 +121,10 @@ def _map(
         voi_lut_function="LINEAR_EXACT",  # the only one for widths below 1
     )
     made = ParametricMap(
-        source_images=[_stand_in(one, number) for number, one in enumerate(originals, 1)],
+        source_images=[
+            _stand_in(one, number, _orientation(originals[0]))
+            for number, one in enumerate(originals, 1)
+        ],
         pixel_array=values,
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[mapping],
@@ -130,9 +140,12 @@ def _map(
     return made
 
 
-def _stand_in(one: Original, number: int) -> Any:
+def _stand_in(one: Original, number: int, orientation: tuple[float, ...]) -> Any:
     """A single CT slice in the place of a frame, whatever file that is kept in: highdicom copies
-    its place, and patient and study come later, as they stand."""
+    its place, and patient and study come later, as they stand.
+
+    orientation: of the whole map, since that of slices may differ in the last digit.
+    """
     from pydicom.dataset import Dataset
     from pydicom.uid import CTImageStorage
 
@@ -146,7 +159,7 @@ def _stand_in(one: Original, number: int) -> Any:
     ds.FrameOfReferenceUID = one.header.FrameOfReferenceUID
     ds.PositionReferenceIndicator = one.header.get("PositionReferenceIndicator")
     ds.ImagePositionPatient = _decimal(_position(one))
-    ds.ImageOrientationPatient = _decimal(_orientation(one))
+    ds.ImageOrientationPatient = _decimal(orientation)
     ds.PixelSpacing = _decimal(_spacing(one))
     thickness = one.numbers("PixelMeasuresSequence", "SliceThickness")
     ds.SliceThickness = _decimal(thickness)[0] if thickness and thickness[0] > 0 else None

@@ -9,7 +9,7 @@ import numpy as np
 from medgemma_client.images.dicom_values import values_of
 from medgemma_client.images.laterality import direction
 from medgemma_client.output import header
-from medgemma_client.output.original import Original, OutputSource, find
+from medgemma_client.output.original import Original, Originals, OutputSource
 from medgemma_client.output.quiet import building
 from medgemma_tasks.pictures import shown_size
 
@@ -27,7 +27,7 @@ _COLUMNS = {
 
 def make(result: Result, source: OutputSource, image: int, target: int) -> Any:
     """RGB, with margin and legend, as ``Result.overlay`` has it."""
-    original = find(result.request, source, image)
+    original = Originals(result.request, source).find(image)
     pixels = np.asarray(result.overlay(image, target).convert("RGB"))
     grid = result.record.images[image]
     with building():

@@ -140,3 +140,29 @@ def test_whose_image_it_is_stands_in_the_object_and_nowhere_else(
     for canary in (*CANARIES.values(), *uids):
         assert not any(canary in text for text in told)
     assert len(listed) > 3
+
+
+NAMES = {
+    "ISO_IR 192": "Müller^Jörg",
+    "ISO_IR 100": "Müller^Jörg",
+    "\\ISO 2022 IR 87": "Yamada^Tarou=山田^太郎",
+}
+
+
+@pytest.mark.parametrize("charset", NAMES)
+def test_a_name_of_any_alphabet_stays_as_it_is(ask: Ask, make_dicom: Make, charset: str) -> None:
+    source = make_dicom(
+        SpecificCharacterSet=charset.split("\\"),
+        PatientName=NAMES[charset],
+        StudyInstanceUID="1.2.4",
+        SeriesInstanceUID="1.2.5",
+        SOPInstanceUID="1.2.6",
+        FrameOfReferenceUID="1.2.7",
+        ImagePositionPatient=[0, 0, 0],
+        ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+        PixelSpacing=[1, 1],
+    )
+    result = ask(source)
+    for kind in ("sc", "pm"):
+        made = pydicom.dcmread(BytesIO(as_bytes(result.to_dicom(kind, source))))
+        assert str(made.PatientName) == NAMES[charset]

@@ -127,6 +127,33 @@ def test_a_map_of_a_study_has_all_its_slices_and_each_refers_to_its_own(
     assert made.FrameOfReferenceUID == source.FrameOfReferenceUID
 
 
+def test_slices_whose_direction_differs_in_the_last_digit_are_one_map(
+    ask: Ask, tmp_path: Path
+) -> None:
+    scan = Scan(slices=3)
+    files = [
+        scan.slice_(taken, ImageOrientationPatient=[1, 1e-6 * taken, 0, 0, 1, 0])
+        for taken in range(3)
+    ]
+    study = read_study(files)
+    made = ask(study).to_dicom("pm", study)
+    assert made.NumberOfFrames == 3
+    assert not errors(written(made, tmp_path))
+
+
+def test_of_moments_at_one_place_the_one_asked_for_is_the_map(ask: Ask, tmp_path: Path) -> None:
+    scan = Scan(slices=3)
+    files = [scan.slice_(0, InstanceNumber=k, SOPInstanceUID=f"1.2.3.9.{k}") for k in range(1, 4)]
+    study = read_study(files, kind="images")
+    result = ask(study)
+    made = [result.to_dicom("pm", study, image) for image in range(3)]
+    for number, one in enumerate(made, 1):
+        assert one.NumberOfFrames == 1
+        assert one.SourceImageSequence[0].ReferencedSOPInstanceUID == f"1.2.3.9.{number}"
+    assert len({one.SOPInstanceUID for one in made}) == 3
+    assert not errors(written(made[2], tmp_path))
+
+
 def test_a_frame_of_a_file_of_several_is_referred_to_by_its_number(
     ask: Ask, tmp_path: Path
 ) -> None:
