@@ -18,6 +18,18 @@ PRODUCT = "medgemma-explainer"
 SERIES = {"sc": 9001, "pm": 9002}
 """Numbers of the series of the first target, two for each; far from those of a scanner's."""
 
+_SINGLE = frozenset(
+    (
+        "CTImageStorage",
+        "MRImageStorage",
+        "ComputedRadiographyImageStorage",
+        "PositronEmissionTomographyImageStorage",
+        "SecondaryCaptureImageStorage",
+        "UltrasoundImageStorage",
+    )
+)
+"""Classes of one frame."""
+
 
 def uid(*parts: object) -> str:
     """A UID that follows from what it stands for: "2.25." and a name-based UUID (PS3.5 B.2)."""
@@ -39,13 +51,15 @@ def arguments(result: Result, kind: str, originals: list[Original], target: int)
     request = result.request
     found = [one.header.SOPInstanceUID if one.header else "" for one in originals]
     numbers = [one.number for one in originals]
+    many = len(result.record.targets)
+    which = f" {target + 1} of {many}" if many > 1 else ""
     return {
         # Storing a result twice gives one object, and all of a job's pictures are one series.
         "series_instance_uid": uid(result.job_id, kind, target, study),
         "sop_instance_uid": uid(result.job_id, kind, target, study, *found, *numbers, _version()),
         "series_number": SERIES[kind] + 2 * target,
         "instance_number": first.number + 1,
-        "series_description": "MedGemma relevancy - not for diagnostic use",
+        "series_description": f"MedGemma relevancy{which} - not for diagnostic use",
         "manufacturer": PRODUCT,
         "manufacturer_model_name": _plain(request.model)[:64],
         "software_versions": (_version(), f"model revision {_plain(request.revision)}"[:64]),
@@ -81,11 +95,13 @@ def finish(result: Result, made: Any, original: Original, target: int, how: str)
 def reference(original: Original) -> Any:
     """An item that refers to the source: its class, instance and, of several, its frame."""
     from pydicom.dataset import Dataset
+    from pydicom.uid import UID
 
     item = Dataset()
-    item.ReferencedSOPClassUID = plain_uid(original.header.SOPClassUID)
+    item.ReferencedSOPClassUID = UID(plain_uid(original.header.SOPClassUID))
     item.ReferencedSOPInstanceUID = plain_uid(original.header.SOPInstanceUID)
-    if original.frame is not None:
+    # Some files have several frames against their own class, of which none may be referred to.
+    if original.frame is not None and item.ReferencedSOPClassUID.keyword not in _SINGLE:
         item.ReferencedFrameNumber = original.frame + 1
     return item
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,16 @@ from PIL import Image
 
 from medgemma_client.result import Result
 
-ENHANCED = Path(pydicom.__file__).parent / "data/test_files/dicomdirtests"
+WHEEL = Path(pydicom.__file__).parent / "data/test_files"
 
 
 def radiograph() -> Path:
-    return sorted((ENHANCED / "77654033/CR1").iterdir())[0]
+    return sorted((WHEEL / "dicomdirtests" / "77654033/CR1").iterdir())[0]
 
 
 def thorax() -> list[Path]:
     """Five CT slices, whose numbers go up while they go down."""
-    return sorted((ENHANCED / "98892001/CT5N").iterdir())
+    return sorted((WHEEL / "dicomdirtests" / "98892001/CT5N").iterdir())
 
 
 def written(made: Any, folder: Path) -> Path:
@@ -33,9 +34,9 @@ def written(made: Any, folder: Path) -> Path:
 
 
 def errors(path: Path) -> set[str]:
-    """What dciodvfy calls an error."""
+    """What dciodvfy calls an error, of what is written as of its source."""
     done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
-    assert "ParametricMap" in done.stderr or "Image" in done.stderr, done.stderr
+    assert path.name != "made.dcm" or re.search("^(SCImage|ParametricMap)$", done.stderr, re.M)
     return {line for line in done.stderr.splitlines() if line.startswith("Error")}
 
 
