@@ -51,23 +51,25 @@ def _together(result: Result, source: OutputSource, image: int) -> list[Original
     _check(chosen)
     places = {_position(chosen): chosen}
     for one in there.find_all(image):
+        if _series(one) != _series(chosen):
+            continue
+        _check(one)
         if _like(one, chosen):
-            _check(one)
             places.setdefault(_position(one), one)
     return sorted(places.values(), key=lambda one: one.number)
 
 
-def _like(one: Original, other: Original) -> bool:
-    """Whether both can be frames of one map: of one series, size and direction."""
-    if one.header is None:
-        return False
-    return _series(one) == _series(other) and same_direction(_orientation(one), _orientation(other))
-
-
 def _series(one: Original) -> tuple[object, ...]:
     ds = one.header
-    whose = ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.get("FrameOfReferenceUID")
-    return *whose, one.ref.width, one.ref.height, _spacing(one)
+    if ds is None:
+        return ()
+    return ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.get("FrameOfReferenceUID")
+
+
+def _like(one: Original, other: Original) -> bool:
+    """Whether both can be frames of one map: of one size and direction."""
+    sizes = [(each.ref.width, each.ref.height, _spacing(each)) for each in (one, other)]
+    return sizes[0] == sizes[1] and same_direction(_orientation(one), _orientation(other))
 
 
 def _check(one: Original) -> None:
@@ -83,7 +85,7 @@ def _check(one: Original) -> None:
     if lacks:
         raise NotPlaced(
             f"A Parametric Map lies in the patient, and image {one.number} does not: its source "
-            f'has {lacks}, as all radiographs do. Use kind="sc", the overlay as a picture.',
+            f'has {lacks}. No radiograph has one. Use kind="sc", the overlay as a picture.',
             image=one.number,
         )
 
