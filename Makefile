@@ -12,6 +12,7 @@ READY := .venv/.ready
 help:
 	@echo "make demo        explain a phantom X-ray, end to end, and write out/demo/"
 	@echo "make demo IMAGE=x.dcm PROMPT=\"...\" KEYWORD=...   the same for a file of yours"
+	@echo "make demo STUDY=folder PROMPT=\"...\"            the same for a study: a folder or a zip file"
 	@echo "make test        run all tests"
 	@echo "make test-faults REPEAT=20   break everything around a job, 20 times, and write out/faults.md"
 	@echo "make chaos       everything goes wrong at once for 10 minutes; is any job lost or doubled?"
@@ -29,10 +30,11 @@ $(READY): pyproject.toml constraints.txt
 
 # The shell reads the variables itself, so quotes in a prompt stay what they are.
 demo: export IMAGE := $(value IMAGE)
+demo: export STUDY := $(value STUDY)
 demo: export PROMPT := $(value PROMPT)
 demo: export KEYWORD := $(value KEYWORD)
 demo: $(READY)
-	@$(BIN)/medgemma-explainer demo $${IMAGE:+--image "$$IMAGE"} $${PROMPT:+--prompt "$$PROMPT"} $${KEYWORD:+--keyword "$$KEYWORD"}
+	@$(BIN)/medgemma-explainer demo $${IMAGE:+--image "$$IMAGE"} $${STUDY:+--study "$$STUDY"} $${PROMPT:+--prompt "$$PROMPT"} $${KEYWORD:+--keyword "$$KEYWORD"}
 
 # Two files at a time, and one thread of torch for each: two threads for each, on two cores, wait for
 # one another so long that a test of 30 seconds once took over 300.

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from medgemma_tasks.errors import JobError, ModelLoadFailed, error_from_code
+from medgemma_tasks.errors import InvalidRequest, JobError, ModelLoadFailed, error_from_code
 
 if TYPE_CHECKING:
     from medgemma_tasks.models import ExplanationRecord
@@ -37,6 +37,7 @@ ANSWER_TOKENS = 40
 @dataclass(frozen=True, repr=False)
 class _Question:
     image: Path
+    study: bool
     prompt: str
     keyword: str | None
     phantom: Phantom | None
@@ -45,6 +46,9 @@ class _Question:
 def demo(
     image: Annotated[
         Path | None, typer.Option(help="An image of your own: PNG, JPEG, TIFF or DICOM.")
+    ] = None,
+    study: Annotated[
+        Path | None, typer.Option(help="A study of your own: a folder or a zip file.")
     ] = None,
     prompt: Annotated[str, typer.Option(help="The question.")] = "Is there a finding?",
     keyword: Annotated[
@@ -68,7 +72,10 @@ def demo(
         print("Starting a worker with the phantom model ...", flush=True)
         log = running.enter_context((out / "worker.log").open("w"))
         worker = running.enter_context(_worker(log))
-        question = _own(image, prompt, keyword) if image else _phantom(out, prompt, keyword, seed)
+        if image or study:
+            question = _own(image, study, prompt, keyword)
+        else:
+            question = _phantom(out, prompt, keyword, seed)
         _wait_for_worker(worker, out / "worker.log")
         print(f"Asking {question.prompt!r} from a client process ...", flush=True)
         record = _submit(question, out)
@@ -103,12 +110,15 @@ def _worker(log: IO[str]) -> Iterator[subprocess.Popen[bytes]]:
             worker.wait(STOP_SECONDS)
 
 
-def _own(image: Path, prompt: str, keyword: str | None) -> _Question:
+def _own(image: Path | None, study: Path | None, prompt: str, keyword: str | None) -> _Question:
+    own = image or study
+    if own is None or (image and study):
+        raise InvalidRequest("The demo takes an image or a study, not both.")
     print(
         "Note: the phantom model was trained on drawn chest phantoms and knows nothing of real\n"
         "      images. What it says of yours means nothing; the way it takes is the real one."
     )
-    return _Question(image, prompt, keyword, None)
+    return _Question(own, study is not None, prompt, keyword, None)
 
 
 def _phantom(out: Path, prompt: str, keyword: str | None, seed: int) -> _Question:
@@ -120,7 +130,7 @@ def _phantom(out: Path, prompt: str, keyword: str | None, seed: int) -> _Questio
         phantom = make_phantom(seed)
     path = out / "input.png"
     phantom.image.save(path)
-    return _Question(path, prompt, keyword or phantom.kind, phantom)
+    return _Question(path, False, prompt, keyword or phantom.kind, phantom)
 
 
 def _wait_for_worker(worker: subprocess.Popen[bytes], log: Path) -> None:
@@ -140,7 +150,8 @@ def _wait_for_worker(worker: subprocess.Popen[bytes], log: Path) -> None:
 def _submit(question: _Question, out: Path) -> ExplanationRecord:
     from medgemma_tasks.models import ExplanationRecord
 
-    command = [sys.executable, "-m", "medgemma_cli", "submit", str(question.image)]
+    command = [sys.executable, "-m", "medgemma_cli", "submit"]
+    command += ["--study", str(question.image)] if question.study else [str(question.image)]
     command += ["--prompt", question.prompt, "--out", str(out), "--json"]
     command += ["--max-new-tokens", str(ANSWER_TOKENS)]
     if question.keyword:

@@ -11,6 +11,16 @@ import typer
 
 from medgemma_cli import dicom as dicom_files
 from medgemma_cli.asking import parts_of, place_of, text_of
+from medgemma_cli.study import (
+    BurnedInOption,
+    GapsOption,
+    PriorOption,
+    SeriesOption,
+    SlicesOption,
+    StudyOption,
+    WindowOption,
+    asked_study,
+)
 from medgemma_cli.telling import print_result
 from medgemma_tasks.errors import JobNotFinished, WaitTimeout
 
@@ -37,10 +47,6 @@ Timeout = Annotated[
 
 
 def submit(
-    images: Annotated[
-        list[Path],
-        typer.Argument(help="PNG, JPEG, TIFF or DICOM files, in order.", show_default=False),
-    ],
     prompt: Annotated[
         list[str],
         typer.Option(
@@ -51,6 +57,17 @@ def submit(
             show_default=False,
         ),
     ],
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(help="PNG, JPEG, TIFF or DICOM files, in order.", show_default=False),
+    ] = None,
+    study: StudyOption = None,
+    prior: PriorOption = None,
+    series: SeriesOption = None,
+    max_slices: SlicesOption = None,
+    window: WindowOption = "medgemma",
+    gaps: GapsOption = "refuse",
+    burned_in: BurnedInOption = "warn",
     keyword: Annotated[
         list[str] | None,
         typer.Option("--keyword", "-k", help="Explain this word of the answer; may be repeated."),
@@ -118,9 +135,22 @@ def submit(
 
     dicom_files.check(dicom, out, wait)
     _check_folder(out)
-    job = Client().submit(
-        list(images),
+    client = Client()
+    asked = asked_study(
+        client,
+        study,
+        prior,
+        series=series,
+        max_slices=max_slices,
+        window=window,
+        gaps=gaps,
+        burned_in=burned_in,
+        max_new_tokens=max_new_tokens,
+    )
+    job = client.submit(
+        list(images) if images else None,
         parts_of(prompt),
+        study=asked,
         keyword=keyword,
         characters=None if characters is None else place_of(characters),
         token=token,
@@ -146,7 +176,8 @@ def submit(
     if not as_json:
         # Whatever happens to the terminal now, the job can be found again.
         print(f"job {job.id}", file=sys.stderr, flush=True)
-    _finish(job, out, timeout, as_json, dicom=images if dicom else None)
+    given: Sequence[Path] | Study = asked if asked is not None else images or []
+    _finish(job, out, timeout, as_json, dicom=given if dicom else None)
 
 
 def status(job_id: JobId, as_json: Json = False) -> None:

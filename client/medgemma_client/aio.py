@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from medgemma_client.backfill.naming import Source as Rows
     from medgemma_client.backfill.rows import Defaults
     from medgemma_client.backfill.run import Backfill
+    from medgemma_client.study import Study
+    from medgemma_client.study.files import StudySource
     from medgemma_tasks.dead import DeadJob
 
 T = TypeVar("T")
@@ -37,10 +39,17 @@ class AsyncClient:
         return self._client.settings
 
     async def submit(
-        self, images: Source | Sequence[Source], prompt: Prompt, **options: Any
+        self,
+        images: Source | Sequence[Source] | None = None,
+        prompt: Prompt = "",
+        **options: Any,
     ) -> AsyncJob:
         """As ``Client.submit``."""
         return AsyncJob(await asyncio.to_thread(self._client.submit, images, prompt, **options))
+
+    async def read_study(self, source: StudySource, **choices: Any) -> Study:
+        """As ``Client.read_study``."""
+        return await asyncio.to_thread(self._client.read_study, source, **choices)
 
     async def job(self, job_id: str) -> AsyncJob:
         """As ``Client.job``."""
@@ -80,6 +89,10 @@ class AsyncJob:
     @property
     def id(self) -> str:
         return self._job.id
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._job.notes
 
     async def status(self) -> Status:
         return await asyncio.to_thread(self._job.status)

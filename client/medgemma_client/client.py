@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from medgemma_client.job import Job
-from medgemma_client.question import Wanted, make_deadline
+from medgemma_client.question import Wanted, images_that_fit, make_deadline
 from medgemma_client.request import Question, served_model
 from medgemma_tasks.asking import Prompt
 from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest, JobNotFound
@@ -19,6 +19,7 @@ from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import (
     ExplanationRecord,
     ExplanationRequest,
+    ServedModel,
     State,
     Target,
 )
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from medgemma_client.backfill.rows import Defaults
     from medgemma_client.backfill.run import Backfill
     from medgemma_client.images import SourceImage
+    from medgemma_client.study import Study
+    from medgemma_client.study.files import StudySource
     from medgemma_tasks.dead import DeadJob
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | Image | NDArray[Any] | SourceImage"
@@ -56,9 +59,11 @@ class Client:
 
     def submit(
         self,
-        images: Source | Sequence[Source],
-        prompt: Prompt,
+        images: Source | Sequence[Source] | None = None,
+        prompt: Prompt = "",
         *,
+        study: StudySource | Study | None = None,
+        prior: StudySource | None = None,
         keyword: str | Sequence[str] | None = None,
         characters: tuple[int, int | None] | None = None,
         token: int | None = None,
@@ -84,6 +89,11 @@ class Client:
 
         The prompt is a text, read after the images, or texts and images in order:
         ``["Before:", 0, "After:", 1, "What has changed?"]``.
+
+        ``study``, in place of images: a folder, zip file or list of files, of which what the model
+        is shown is chosen as it was trained, with ``prior`` as an earlier study before it; or what
+        ``read_study`` gave, with choices of your own. The prompt is then the question, a text; the
+        job's ``notes`` say what was chosen and what left out.
 
         Explained is whatever is named of the answer (a keyword or several, characters from one
         place to before another, a token by its position in the sequence, every token), or of the
@@ -111,6 +121,16 @@ class Client:
         """
         from medgemma_client.images.reference import reference
 
+        served = served_model(self._ledger, model or self.settings.model)
+        notes: tuple[str, ...] = ()
+        if study is not None or prior is not None:
+            if not isinstance(prompt, str):
+                raise InvalidRequest("Of a study the prompt is the question, one text.")
+            found = self._study(images, study, prior, served, max_new_tokens)
+            images, notes = found.images, found.notes
+            prompt = found.prompt(prompt)
+            if max_new_tokens is None and found.max_new_tokens is not None:
+                max_new_tokens = min(found.max_new_tokens, served.max_new_tokens)
         sources = _sources(images)
         if not 1 <= len(sources) <= self.settings.max_images:
             raise InvalidRequest(
@@ -128,7 +148,6 @@ class Client:
         )
         question = Question.of(prompt, len(sources), wanted, system, answer)
         expires_at = make_deadline(expires)
-        served = served_model(self._ledger, model or self.settings.model)
         options = question.options(
             served,
             max_new_tokens,
@@ -149,7 +168,21 @@ class Client:
         )
         spell_request(request)  # one that is too large is told before an image is uploaded
         self._put(request, pictures)
-        return self._job(request.job_id)
+        return Job(request.job_id, self._ledger, self._live, notes)
+
+    def read_study(
+        self,
+        source: StudySource,
+        *,
+        model: str | None = None,
+        max_new_tokens: int | None = None,
+        **choices: Any,
+    ) -> Study:
+        """A study as ``submit`` takes it: ``medgemma_client.study.read_study`` with its choices,
+        and no more images than the model has room for. Raises what that does, and
+        ModelNotServed."""
+        served = served_model(self._ledger, model or self.settings.model)
+        return self._read_study(source, served, max_new_tokens, choices)
 
     def backfill(self, source: Rows, defaults: Defaults | None = None, **choices: Any) -> Backfill:
         """Ask many questions, on the batch queue; iterated, it gives each row's item as it ends.
@@ -219,6 +252,39 @@ class Client:
         else:
             put_back(self._publish, self._ledger, request, mark)
 
+    def _study(
+        self,
+        images: object,
+        study: StudySource | Study | None,
+        prior: StudySource | None,
+        served: ServedModel,
+        max_new_tokens: int | None,
+    ) -> Study:
+        from medgemma_client.study import Study
+
+        if images is not None:
+            raise InvalidRequest("A question is about images or about a study, not about both.")
+        if study is None:
+            raise InvalidRequest("A prior study needs a current one: pass it as study.")
+        if not isinstance(study, Study):
+            return self._read_study(study, served, max_new_tokens, {"prior": prior})
+        if prior is not None:
+            raise InvalidRequest("A study that was read has its prior already: read them together.")
+        return study
+
+    def _read_study(
+        self,
+        source: StudySource,
+        served: ServedModel,
+        max_new_tokens: int | None,
+        choices: dict[str, Any],
+    ) -> Study:
+        from medgemma_client.study import read_study
+
+        if choices.get("max_slices") is None:
+            choices["max_slices"] = images_that_fit(served, max_new_tokens)
+        return read_study(source, **choices)
+
     def _read(self, source: Source) -> SourceImage:
         from medgemma_client.images import SourceImage, read_image
 
@@ -234,7 +300,9 @@ class Client:
         return Job(job_id, self._ledger, self._live)
 
 
-def _sources(images: Source | Sequence[Source]) -> list[Source]:
+def _sources(images: Source | Sequence[Source] | None) -> list[Source]:
+    if images is None:
+        return []
     if isinstance(images, (list, tuple)):
         return list(images)
     return [images]  # type: ignore[list-item]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 from medgemma_client.result import Result
@@ -21,6 +21,7 @@ from medgemma_tasks.errors import (
     WaitTimeout,
     error_from_code,
 )
+from medgemma_tasks.gone import check_not_purged
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import Bell, LiveState
 from medgemma_tasks.models import ErrorRecord, ExplanationRecord, State, Status
@@ -46,8 +47,12 @@ Watcher = Callable[[Status], None]
 class Job:
     """One question and whatever became of it. Made by ``Client.submit`` and ``Client.job``."""
 
-    def __init__(self, job_id: str, ledger: Ledger, live: LiveState) -> None:
+    def __init__(
+        self, job_id: str, ledger: Ledger, live: LiveState, notes: tuple[str, ...] = ()
+    ) -> None:
         self.id = job_id
+        self.notes = notes
+        """Of the one who submitted it about a study: what of that was chosen, and what left out."""
         self._ledger = ledger
         self._live = live
         self._redis_away_until = 0.0
@@ -88,7 +93,8 @@ class Job:
         Status, True for a progress bar, None for one where somebody watches (a terminal or a
         notebook). poll: seconds between looks at first.
 
-        Raises JobCancelled, or the job's own error, rebuilt with its details, where it failed.
+        Raises JobCancelled, or the job's own error, rebuilt with its details, where it failed;
+        JobPurged where it was deleted meanwhile.
         WaitTimeout and StoreUnreachable end the wait and not the job: it can be waited for again.
         """
         from medgemma_client.watching import watcher
@@ -162,13 +168,17 @@ class Job:
                 raise WaitTimeout(
                     f"Job {self.id} has not ended yet. It goes on; wait again.", job_id=self.id
                 )
+            rung = False
             if bell is not None:
                 try:
-                    bell.wait(left)
+                    rung = bell.wait(left)
                 except BrokerUnreachable:
                     bell = None
             else:
                 time.sleep(left)
+            if rung or pause >= LAST_POLL:
+                with suppress(BrokerUnreachable):
+                    check_not_purged(self._ledger, self.id)
             pause = min(pause * BACK_OFF, LAST_POLL)
 
     def _status(self, record: ExplanationRecord | None) -> Status:

@@ -26,6 +26,12 @@ from medgemma_tasks.models import (
     WordsTarget,
 )
 
+ROOM_FOR_WORDS = 500
+"""Tokens of a prompt besides those of a study's images and their numbers."""
+
+WORDS_BETWEEN = 14
+"""Tokens between two images of a study at most: the marks round an image and "SLICE 85"."""
+
 
 @dataclass(frozen=True, repr=False)
 class Wanted:
@@ -144,6 +150,17 @@ def make_options(
             limit=served.max_context_tokens,
         )
     return make(Options, "request", max_new_tokens=wanted, **options)
+
+
+def images_that_fit(served: ServedModel, max_new_tokens: int | None = None) -> int | None:
+    """How many images a study may have at most, where the model has less room than MedGemma, of
+    which whole studies were shown in training; None where it has as much."""
+    from medgemma_client.study.sampling import MOST_SLICES
+
+    new = max_new_tokens or min(Options().max_new_tokens, served.max_new_tokens)
+    room = served.max_context_tokens - new - ROOM_FOR_WORDS
+    fits = max(1, room // (served.tokens_per_image + WORDS_BETWEEN))
+    return fits if fits < MOST_SLICES else None
 
 
 def check_given(answer: object) -> None:

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medgemma_client.whole import whole_file
 from medgemma_tasks.errors import ArtifactDamaged, FileUnwritable, InvalidRequest
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.models import ExplanationRecord, ExplanationRequest, ImageGrid, TargetRecord
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from medgemma_client.output import Kind, OutputSource
+    from medgemma_client.volume.places import Peak
     from medgemma_tasks.explanation import ExplanationResult
 
 ARRAYS = "relevancy.npz"
+SLICES = "slices.png"
 RECORD = "result.json"
-_PICTURE = re.compile(r"(fine-)?(heatmap|overlay)-\d+\.png")
+_PICTURE = re.compile(r"(fine-)?(heatmap|overlay)-\d+\.png|slices\.png")
 
 
 class Result:
@@ -114,17 +117,53 @@ class Result:
             raise InvalidRequest(
                 f"Job {self.job_id} has no finer map; ask for one by resolution='patch'."
             )
-        if not 0 <= target < len(self.record.targets):
-            raise InvalidRequest(
-                f"There is no target {target}; the job has {len(self.record.targets)}, from 0."
-            )
+        self._target(target)
         if target == 0:
             return _picture(
                 self.artifact(grid.fine.overlay if fine and grid.fine else grid.overlay)
             )
         side = grid.image.attributes.left_of_image
-        image = self.image(index)
+        image = self._backdrop(index)
         return self.explanations[target].overlay(image, index, left_of_image=side, fine=fine)
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether the images are slices that say where they lie in the patient."""
+        images = [grid.image for grid in self.record.images]
+        return len(images) > 1 and all(image.attributes.plane for image in images)
+
+    def peak(self, target: int = 0) -> Peak:
+        """The cell with the most relevancy of all images, its place in the image and, where that
+        is known, in the patient."""
+        from medgemma_client.volume.places import peak_of
+
+        self._target(target)
+        return peak_of(self.explanations[target].image_scores, self.record.images)
+
+    def slice_shares(self, target: int = 0) -> tuple[float, ...]:
+        """Of each image, a slice of a volume, its share of a target's relevancy; with those of the
+        words they come to 1."""
+        return tuple(one.share for one in self._target(target).maps)
+
+    def slices(self, target: int = 0, most: int = 6) -> Image:
+        """The slices that matter most, in their order, each under its part of the map, all on one
+        scale: RGB."""
+        from medgemma_client.volume.places import most_relevant
+        from medgemma_client.volume.slices import draw_slices
+
+        found = most_relevant(self.slice_shares(target), most)
+        pictures = [self._backdrop(index) for index in found]
+        return draw_slices(self.record, self.explanations[target], target, found, pictures)
+
+    def nifti(self, path: str | os.PathLike[str], target: int = 0) -> Path:
+        """Write the maps of a volume's slices as ``.nii.gz``, float32, a voxel a cell, in the
+        patient's millimetres. Raises GeometryMissing and its kin, and FileUnwritable."""
+        from medgemma_client.volume.nifti import encode
+
+        self._target(target)
+        content = encode(self.explanations[target].image_scores, self.record.images)
+        with _writing():
+            return _write(Path(path), content)
 
     def image(self, index: int = 0) -> Image:
         """Image ``index`` as it was explained, 8 bits a channel."""
@@ -158,11 +197,17 @@ class Result:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write result.json, relevancy.npz, heatmap-k.png, overlay-k.png and report.html.
 
+        Of a volume, also slices.png: the slices that matter most for the first target.
+
         Everything is fetched and checked first, and each file appears whole or not at all. Pictures
         that an earlier job left in the folder are removed. Raises FileUnwritable.
         """
+        from medgemma_tasks.pictures import to_png
+
         files = {name: self.artifact(name) for name in self.record.artifacts}
         files["report.html"] = self._report().encode()
+        if self.is_volume:
+            files[SLICES] = to_png(self.slices())
         target = make_folder(folder)
         with _writing():
             # First away and last written, as in the store: where it lies, the rest lies too.
@@ -178,10 +223,22 @@ class Result:
     def _report(self) -> str:
         from medgemma_client.report import render_report
 
-        images = [self.image(index) for index in range(len(self.record.images))]
+        images = [self._backdrop(index) for index in range(len(self.record.images))]
         maps = [explanation.image_scores for explanation in self.explanations]
         fine = [explanation.patch_scores for explanation in self.explanations]
         return render_report(self.record, self.request, images, maps, fine)
+
+    def _backdrop(self, index: int) -> Image:
+        from medgemma_tasks.backdrop import backdrop
+
+        return backdrop(self.image(index), self._grid(index).image.attributes)
+
+    def _target(self, index: int) -> TargetRecord:
+        if not 0 <= index < len(self.record.targets):
+            raise InvalidRequest(
+                f"There is no target {index}; the job has {len(self.record.targets)}, from 0."
+            )
+        return self.record.targets[index]
 
     def _grid(self, index: int) -> ImageGrid:
         if not 0 <= index < len(self.record.images):
@@ -238,18 +295,6 @@ def _picture(content: bytes) -> Image:
 
 
 def _write(path: Path, content: bytes) -> Path:
-    """Write a file under a temporary name, then rename it: it is never seen half-written."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        # mkstemp gives 0600; a file that a user saves has the usual mode.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        file.write(content)
     return path

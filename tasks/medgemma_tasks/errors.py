@@ -109,6 +109,12 @@ class BucketNotAllowed(InputError):
     code = "bucket_not_allowed"
 
 
+class HostNotAllowed(InputError):
+    """A DICOMweb server that MEDGEMMA_DICOMWEB_HOSTS does not name, or where one leads to."""
+
+    code = "host_not_allowed"
+
+
 class DecoderDied(InputError):
     """The process that read the image died over it."""
 
@@ -322,6 +328,12 @@ class JobNotFound(JobError):
     code = "job_not_found"
 
 
+class JobPurged(JobNotFound):
+    """The job was there, and was deleted from the store before it ended."""
+
+    code = "job_purged"
+
+
 class JobNotFinished(JobError):
     code = "job_not_finished"
 
@@ -443,6 +455,18 @@ class StoreRefused(ServiceError):
     """The store answered, and said no: credentials, bucket or policy."""
 
     code = "store_refused"
+
+
+class DicomwebUnreachable(ServiceError):
+    """The DICOMweb server gave no answer, or none that can be used."""
+
+    code = "dicomweb_unreachable"
+
+
+class DicomwebRefused(ServiceError):
+    """The DICOMweb server answered, and said no. Details: ``status``."""
+
+    code = "dicomweb_refused"
 
 
 class InvalidSettings(ServiceError):

@@ -116,8 +116,12 @@ class Purger:
                 others = self._jobs_of(self._runs() - gone - {record.run})
                 doomed |= self._over(record, others, found)
         self._inputs(doomed, found)
-        for job_id, job in doomed.items():
-            self._delete_job(job_id, job, found)
+        kept = {
+            job_id for job_id, job in doomed.items() if not self._delete_job(job_id, job, found)
+        }
+        stays |= {
+            name for name in gone if kept and not kept.isdisjoint(self._ledger.run_jobs(name))
+        }
         for name in sorted(gone - stays):
             if not self._dry_run:
                 self._store.delete(*self._store.keys(layout.run_prefix(self._tenant, name)))
@@ -233,22 +237,28 @@ class Purger:
 
     # --- deleting ------------------------------------------------------------------------------
 
-    def _delete_job(self, job_id: str, job: _Job, found: Purged) -> None:
+    def _delete_job(self, job_id: str, job: _Job, found: Purged) -> bool:
+        """False, and nothing is done, where it was asked again, or put back, since it was looked
+        at."""
         if not self._dry_run:
             request = layout.request_key(self._tenant, job_id)
             mark = layout.result_key(self._tenant, job_id)
             with self._ledger.holding(job_id):  # who puts it back looks at its mark meanwhile
                 below = list(self._store.listing(layout.job_prefix(self._tenant, job_id)))
-                if any(e.key == request and e.age < self._young for e in below):
-                    found.young += 1  # asked again since it was looked at
-                    return
                 there = [e.key for e in below]
+                if any(e.key == request and e.age < self._young for e in below):
+                    found.young += 1
+                    return False
+                if request in there and mark not in there:
+                    found.unfinished += 1
+                    return False
                 for key in (request, mark):
                     if key in there:
                         self._store.delete(key)
                 self._store.delete(*(key for key in there if key not in (request, mark)))
         found.jobs += 1
         found.size += job.size
+        return True
 
     # --- runs ----------------------------------------------------------------------------------
 

@@ -9,27 +9,40 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 _WARNINGS = threading.Lock()
 """``warnings.catch_warnings`` swaps global state, which two threads at once would leave wrong."""
 
 
+class _Silenced(threading.local):
+    """How many times this thread wants each logger to be silent."""
+
+    def __init__(self) -> None:
+        self.times: Counter[str] = Counter()
+
+
+_silenced = _Silenced()
+
+
+def _passes(record: logging.LogRecord) -> bool:
+    return not _silenced.times[record.name]
+
+
 @contextmanager
 def without_logs(*names: str) -> Iterator[None]:
     """Drop what the named loggers are told by this thread; other threads' lines pass."""
-    thread = threading.get_ident()
-
-    def of_another_thread(record: logging.LogRecord) -> bool:
-        return record.thread != thread
-
-    with ExitStack() as undo:
-        for name in names:
-            logger = logging.getLogger(name)
-            logger.addFilter(of_another_thread)
-            undo.callback(logger.removeFilter, of_another_thread)
+    for name in names:
+        # It stays: taken away while another thread goes through the filters, it would make that
+        # thread miss one, and let a line through.
+        logging.getLogger(name).addFilter(_passes)
+    _silenced.times.update(names)
+    try:
         yield
+    finally:
+        _silenced.times.subtract(names)
 
 
 @contextmanager

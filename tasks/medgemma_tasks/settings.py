@@ -22,6 +22,7 @@ from medgemma_tasks.transport import names_tls_options, redis_tls, travels_plain
 NOT_SHOWN = "(not shown)"
 """What stands in a message for a URL of which no part is known to be without a secret."""
 
+_HOST = re.compile(r"([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _STORE = re.compile(r"s3://[A-Za-z0-9][A-Za-z0-9._-]{2,62}(/[^?#@\s]*)?")
 
 
@@ -44,6 +45,9 @@ class Settings(BaseSettings):
     ones vouches for. Certificate and host name are verified with or without it."""
     allow_plain: bool = False
     """Whether connections without TLS may leave this machine: on a network of one's own."""
+    dicomweb_hosts: str = ""
+    """DICOMweb servers that a client may read from and store to: ``host`` or ``host:port``, with
+    commas. None by default."""
     tenant: Tenant = "local"
     model: ModelName = "phantom"
     """``phantom``, a Hugging Face repository, or the name under which MODEL_PATH is served."""
@@ -61,7 +65,7 @@ class Settings(BaseSettings):
     """Most pixels (width x height x frames read) of an image, checked before decoding."""
     max_file_bytes: int = Field(default=1_000_000_000, ge=1)
     """Most bytes of an image file."""
-    max_images: int = Field(default=85, ge=1)
+    max_images: int = Field(default=125, ge=1)
     """Most images of a request."""
     soft_time_limit: int = Field(default=600, ge=1)
     """Seconds after which a job is ended by an exception."""
@@ -129,6 +133,17 @@ class Settings(BaseSettings):
         if not _STORE.fullmatch(value):
             raise ValueError("must look like s3://bucket or s3://bucket/prefix")
         return value.rstrip("/")
+
+    @field_validator("dicomweb_hosts")
+    @classmethod
+    def _hosts_are_hosts(cls, value: str) -> str:
+        names = [name.strip().lower() for name in value.split(",") if name.strip()]
+        if not all(map(_HOST.fullmatch, names)):
+            raise ValueError(
+                "must be names of hosts with commas between them, as pacs.example.org or "
+                "pacs.example.org:8443; no scheme, no path, no *"
+            )
+        return ",".join(names)
 
     @model_validator(mode="after")
     def _soft_limit_comes_first(self) -> Self:

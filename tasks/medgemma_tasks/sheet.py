@@ -1,4 +1,4 @@
-"""A contact sheet: many maps of one image side by side, such as those of layers or of heads."""
+"""A contact sheet: many maps side by side, such as those of layers, of heads, or of slices."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ASPECT = 1.4
 
 
 def draw_sheet(
-    image: Image.Image,
+    image: Image.Image | Sequence[Image.Image],
     maps: NDArray[np.float32],
     captions: Sequence[str],
     *,
@@ -46,6 +46,7 @@ def draw_sheet(
 ) -> Image.Image:
     """Each map over the image, in reading order, its caption beneath it. RGB.
 
+    image: the one that all maps are of; or one for each, of one size.
     maps: float32 (k, rows, columns), relevancy as computed; k at least 1, with as many captions.
     square: where the grid lies on the image (`geometry.grid_square`). own_scales: draw each map
     from its own smallest to its own largest value, which then stand beneath it; maps of very
@@ -64,16 +65,21 @@ def draw_sheet(
         )
     grids = [check_scores(scores) for scores in maps]
     everything = (min(float(g.min()) for g in grids), max(float(g.max()) for g in grids))
-    plan = _Plan.of(image.size, len(grids), own_scales, title)
-    base = shown_image(image, plan.tile)
-    placed = scaled(square, image.size, plan.tile)
+    images = [image] * len(grids) if isinstance(image, Image.Image) else list(image)
+    size = images[0].size
+    if len(images) != len(grids) or any(one.size != size for one in images):
+        raise InvalidRequest("A sheet has one image for all maps, or one for each, of one size.")
+    plan = _Plan.of(size, len(grids), own_scales, title)
+    placed = scaled(square, size, plan.tile)
     canvas = Image.new("RGB", plan.size, PAPER)
     pen = _Pen(canvas, plan.text)
     if title:
         pen.left(plan.margin, plan.margin + plan.line / 2, plan.inner, title, INK)
     letters = side_letters(left_of_image)
-    for index, (scores, caption) in enumerate(zip(grids, captions, strict=True)):
+    drawings = zip(images, grids, captions, strict=True)
+    for index, (one, scores, caption) in enumerate(drawings):
         x, y = plan.corner(index)
+        base = shown_image(one, plan.tile)
         low, high = (float(scores.min()), float(scores.max())) if own_scales else everything
         drawn = overlaid(base, scores, square=placed, low=low, high=high, opacity=opacity)
         canvas.paste(drawn, (x, y))

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pydicom.data
 import pytest
 from PIL import Image
 
@@ -119,3 +120,13 @@ def test_the_demo_takes_nothing_from_the_users_own_settings(elsewhere: None) -> 
     environment = without_settings({**os.environ, "HF_HOME": "kept"})
     assert not any(name.startswith(("MEDGEMMA_", "AWS_")) for name in environment)
     assert environment["HF_HOME"] == "kept"
+
+
+def test_the_demo_takes_a_study_folder_and_says_what_it_chose(tmp_path: Path) -> None:
+    study = Path(str(pydicom.data.get_testdata_file("DICOMDIR"))).parent / "98892001"
+    done = demo("--study", str(study), "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "study: Shown: series 1 of 3 (CT, 5 slices" in done.stderr
+    record = ExplanationRecord.model_validate_json((tmp_path / "result.json").read_text())
+    assert len(record.images) == 5
+    assert all(shown.image.attributes.plane for shown in record.images)

@@ -97,7 +97,7 @@ def test_a_file_is_read(client: Client, tmp_path: Path) -> None:
         ({"prompt": "x" * 100_001}, InvalidRequest),
         ({"prompt": ["é" * 100_000] * 50 + [0]}, InvalidRequest),
         ({"images": []}, InvalidRequest),
-        ({"images": [picture()] * 86}, InvalidRequest),
+        ({"images": [picture()] * 126}, InvalidRequest),
         ({"images": "/nowhere/x.png"}, FileUnreadable),
         ({"images": b"no image"}, NotAnImage),
         ({"images": [picture(), b"no image"]}, NotAnImage),

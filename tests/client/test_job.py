@@ -19,14 +19,16 @@ from medgemma_tasks.errors import (
     JobCancelled,
     JobNotFinished,
     JobNotFound,
+    JobPurged,
     KeywordNotInAnswer,
     WaitTimeout,
 )
+from medgemma_tasks.layout import request_key
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Live, Stage, State, Status
 from medgemma_tasks.queue import queue_names
-from tests.parts import JOB, OTHER_JOB, picture, record_of
+from tests.parts import JOB, OTHER_JOB, picture, record_of, request_for
 from tests.stub_engine import ANSWER
 
 Run = Callable[[Job], None]
@@ -90,6 +92,40 @@ def test_a_waiter_is_woken_long_before_its_next_poll(job: Job, run: Run) -> None
     job.wait(20, poll=15.0)
     assert time.monotonic() - start < 10.0
     thread.join()
+
+
+def test_who_waits_is_told_that_the_job_was_deleted_meanwhile(
+    job: Job, ledger: Ledger, live: LiveState, run: Run
+) -> None:
+    """By the worker that finds no request, or, where none comes by, at the next look."""
+    for worker_comes in (True, False):
+        ledger.put_request(request_for("What?"))
+        waits = Job(request_for("What?").job_id, ledger, live)
+
+        def purge(waits: Job = waits, worker_comes: bool = worker_comes) -> None:
+            ledger.store.delete(request_key("local", waits.id))
+            if worker_comes:
+                run(waits)
+
+        thread = threading.Timer(0.2, purge)
+        thread.start()
+        start = time.monotonic()
+        with pytest.raises(JobPurged):
+            waits.wait(20, poll=15.0 if worker_comes else 0.05)
+        assert time.monotonic() - start < 10.0
+        thread.join()
+
+
+def test_a_job_that_runs_is_waited_for_though_its_request_is_deleted(
+    job: Job, ledger: Ledger, live: LiveState
+) -> None:
+    live.report(job.id, Live(stage=Stage.EXPLAINING, progress=0.5, attempt=1))
+    delete = threading.Timer(0.2, ledger.store.delete, (request_key("local", job.id),))
+    commit = threading.Timer(2.5, ledger.commit, (record_of(job.id),))
+    for thread in (delete, commit):
+        thread.start()
+    assert job.wait(20, poll=1.0).record.state is State.SUCCEEDED
+    commit.join()
 
 
 def test_without_redis_the_store_alone_tells(

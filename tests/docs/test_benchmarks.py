@@ -166,3 +166,10 @@ def test_a_backfill_over_pydicoms_files_names_each_that_it_refuses() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "8 files: {" in done.stdout
     assert done.stdout.count(" yes  ") == 3
+
+
+def test_the_memory_of_a_whole_backfill_is_told_by_its_rows() -> None:
+    done = run("benchmarks/backfill_memory.py --rows 60 120 --fresh 20 --workers 1")
+    assert told(done) == ["the peak grows by less than 16 MB"]
+    rows = [line.partition(" rows, 20 of them new: ")[0] for line in done.stdout.splitlines()]
+    assert rows[:2] == ["60", "120"]

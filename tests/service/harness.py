@@ -26,6 +26,7 @@ from medgemma_tasks.models import Stage
 from medgemma_tasks.settings import Settings
 from medgemma_tasks.store import Store
 from tests.parts import picture
+from tests.privacy.watching import memory
 
 START_SECONDS = 30.0
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,15 +170,7 @@ class Service:
 
     def dump(self) -> str:
         """All that Redis holds, as text; the bodies of messages, which are base64, in the clear."""
-        found = b""
-        for key in self.redis.keys("*"):
-            kind = self.redis.type(key)
-            if kind == b"hash":
-                found += repr(self.redis.hgetall(key)).encode()
-            elif kind == b"list":
-                found += repr(self.redis.lrange(key, 0, -1)).encode()
-            elif kind == b"string":
-                found += self.redis.get(key) or b""
+        found = memory(self.redis)
         bodies = re.findall(rb'body[\\"]+: [\\"]+([A-Za-z0-9+/=]+)', found)
         return (found + b"".join(map(base64.b64decode, bodies))).decode(errors="replace")
 

@@ -6,6 +6,7 @@ import asyncio
 import csv
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from tests.stub_engine import ANSWER, StubEngine
 
 WAIT = 90.0
 ROWS = 60
+FILES = {"results.csv", "failures.csv", "summary.json"}
+JOURNAL = {"journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm"}
 COLUMNS = ("item", "image", "prompt", "ward")
 
 
@@ -179,6 +182,35 @@ def test_interrupted_it_writes_its_files_and_goes_on_later(idle: Service, tmp_pa
     assert status == 0
     assert json.loads(said)["succeeded"] == ROWS
     assert starts(idle) == before
+
+
+def test_on_a_disk_that_fills_it_stops_with_a_reason_and_goes_on_once_there_is_room(
+    idle: Service, tmp_path: Path
+) -> None:
+    """A limit on the size of its files, set in the middle: to the kernel as good as a full disk."""
+    path = manifest(tmp_path, good_rows(tmp_path, ROWS, "sleep 0.05 row"))
+    arguments = (str(path), "--out", "out", "--in-flight", "20", "--shard", "4")
+    out = tmp_path / "out"
+    with idle.worker as worker:
+        first = Command(tmp_path, *arguments)
+        until(lambda: starts(idle).total() >= 10, WAIT, lambda: worker.log)
+        written = (out / "journal.sqlite-wal").stat().st_size
+        _, most = resource.prlimit(first.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(first.process.pid, resource.RLIMIT_FSIZE, (written + 20_000, most))
+        status, _, wrong = first.ends()
+        assert status == 1, wrong
+        assert "[file_unwritable]" in wrong.splitlines()[-1]
+        assert "Traceback" not in wrong
+        assert {file.name for file in out.iterdir()} <= {".lock", *JOURNAL, *FILES}
+        for name in {file.name for file in out.iterdir()} & {"results.csv", "failures.csv"}:
+            assert (out / name).read_bytes().endswith(b"\r\n")
+        status, said, wrong = Command(tmp_path, *arguments).ends()
+    assert status == 0, wrong
+    assert f"{ROWS} rows: {ROWS} succeeded" in said
+    assert {file.name for file in out.iterdir()} == {".lock", "journal.sqlite", *FILES}
+    jobs = [row["job"] for row in table(out / "results.csv")]
+    assert marks_of(idle, jobs) == {State.SUCCEEDED: ROWS}
+    assert starts(idle) == dict.fromkeys(jobs, 1)
 
 
 def test_what_failed_runs_again_only_when_that_is_asked_for(idle: Service, tmp_path: Path) -> None:

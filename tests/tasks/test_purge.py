@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from medgemma_tasks.errors import RunNotFound
-from medgemma_tasks.layout import input_key, job_prefix, jobs_prefix, request_key, run_key
+from medgemma_tasks.layout import (
+    input_key,
+    job_prefix,
+    jobs_prefix,
+    request_key,
+    result_key,
+    run_key,
+)
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.models import ExplanationRequest, ManifestLine, RunRecord, State
 from medgemma_tasks.purge import Purged, Purger
@@ -108,6 +116,27 @@ def test_what_was_asked_again_just_now_is_kept(ledger: Ledger) -> None:
     found = purge(ledger, young=3600)
     assert (found.runs, found.jobs, found.young) == ([], 0, 1)
     assert jobs(ledger) == {job}
+
+
+def test_a_job_that_was_put_back_since_it_was_looked_at_is_kept_and_so_is_its_run(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its request would be as old as ever, and its message on the queue."""
+    job = ended(ledger, "Again?")
+    other = ended(ledger, "Other?", grey=8)
+    run_of(ledger, "old", [job, other], expire_after_seconds=7 * DAY)
+    holding = Ledger.holding
+
+    def puts_back(self: Ledger, job_id: str) -> AbstractContextManager[None]:
+        self.store.delete(result_key("local", job))
+        return holding(self, job_id)
+
+    monkeypatch.setattr(Ledger, "holding", puts_back)
+    found = purge(ledger)
+    assert (found.runs, found.jobs, found.unfinished) == ([], 1, 1)
+    assert jobs(ledger) == {job}
+    assert ledger.has_request(job)
+    assert set(ledger.run_jobs("old")) == {job, other}
 
 
 def test_a_young_input_outlives_its_last_job(ledger: Ledger) -> None:

@@ -69,6 +69,17 @@ def test_a_job_without_a_request_is_dropped_and_counted(
     assert not ledger.finished(JOB)
 
 
+def test_who_asks_again_for_a_job_that_was_dropped_finds_nothing_in_the_way(
+    runner: JobRunner, live: LiveState
+) -> None:
+    """Who waits for it is woken, and whoever submits it again has it published again."""
+    live.mark_queued([JOB])
+    with live.listening(JOB) as bell:
+        runner.run(JOB)
+        assert bell.wait(5)
+    assert not live.under_way(JOB)
+
+
 @pytest.mark.parametrize("content", [b"nonsense", request_for().model_dump_json().encode()])
 def test_a_request_that_cannot_be_is_a_failed_job(
     runner: JobRunner, ledger: Ledger, content: bytes

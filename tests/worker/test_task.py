@@ -4,6 +4,7 @@ import pytest
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 
 from medgemma_tasks.errors import BrokerUnreachable, StoreRefused, StoreUnreachable
+from medgemma_tasks.jitter import SPREAD
 from medgemma_tasks.queue import TASK, Shard, make_app
 from medgemma_tasks.settings import Settings
 from medgemma_worker import process, task
@@ -107,7 +108,18 @@ def test_a_job_that_must_come_again_brings_its_message_back_after_a_pause(
         task.run_shard(Shard.model_validate(MESSAGE), batch=True)
     assert caught.value.requeue
     assert runner.ran == [JOB, OTHER_JOB]
-    assert pauses == [pause]
+    (slept,) = pauses
+    assert pause * (1 - SPREAD) <= slept <= pause * (1 + SPREAD)
+
+
+def test_workers_that_saw_a_part_go_away_do_not_come_back_in_step(
+    runner: Runner, trouble: dict[str, Exception], pauses: list[float], back: list[str]
+) -> None:
+    trouble[JOB] = StoreUnreachable("away")
+    for _ in range(8):
+        with pytest.raises(Reject):
+            task.run_shard(Shard.model_validate(MESSAGE), batch=True)
+    assert len(set(pauses)) == 8
 
 
 def test_a_limit_that_ends_the_pause_loses_no_job(

@@ -105,6 +105,9 @@ class JobRunner:
         if request is None:
             log.warning("job %s: has no request, dropped", job_id)
             around.live.count_dropped(NO_REQUEST)
+            # It may have been purged: who waits for it is woken, and its message is used up.
+            around.live.forget(job_id)
+            around.live.announce(job_id)
             return
         try:
             WAY(Run(request, around))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medgemma_tasks.arrays import pack
+from medgemma_tasks.backdrop import backdrop
 from medgemma_tasks.explanation import ExplanationResult, display_range
 from medgemma_tasks.geometry import grid_square
 from medgemma_tasks.models import (
@@ -146,7 +147,7 @@ def _draw(
     low, high = ends
     heatmap = draw_heatmap(scores, size=image.size, square=grid.square, low=low, high=high)
     overlay = draw_overlay(
-        image,
+        backdrop(image, grid.image.attributes),
         scores,
         square=grid.square,
         low=low,

@@ -9,6 +9,7 @@ from typing import Any
 from celery import Celery, Task
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 
+from medgemma_tasks.jitter import jittered
 from medgemma_tasks.queue import TASK, Shard, queue_names
 from medgemma_tasks.settings import Settings
 from medgemma_worker import process
@@ -47,5 +48,5 @@ def run_shard(shard: Shard, *, batch: bool) -> None:
     if delivery.pauses:
         # The soft limit may end the pause, and not what follows: without it the jobs were lost.
         with suppress(SoftTimeLimitExceeded):
-            time.sleep(max(delivery.pauses))
+            time.sleep(jittered(max(delivery.pauses)))
         raise Reject("a part is away", requeue=True)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from medgemma_tasks.jitter import jittered
 from medgemma_tasks.queue import Shard
 from medgemma_worker.board import Board
 from medgemma_worker.delivery import Delivery
@@ -44,7 +45,7 @@ class Visits:
         """The next guest, if one waits. Never raises."""
         if self._last is not None and self._last.pauses:
             # It was given back, and stands first on its queue.
-            self._not_before = time.monotonic() + max(self._last.pauses)
+            self._not_before = time.monotonic() + jittered(max(self._last.pauses))
         self._last = None
         if self._board.bulk_first or self._board.draining or time.monotonic() < self._not_before:
             return None

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
+from medgemma_client.vanishing import vanishing_folder
 from medgemma_tasks.errors import ServiceError
 from medgemma_worker.supervisor.tied import tied_to_parent
 
@@ -50,7 +51,8 @@ class EmbeddedServer(ABC):
     """A server over a folder, as a context manager.
 
     ``start`` after ``stop`` or ``kill`` brings it back on the same port and folder, which is how
-    tests let it fail. The folder is removed when the context ends, unless it was given.
+    tests let it fail. The folder is removed when the context or this process ends, also by a
+    SIGKILL, unless it was given: what was asked of a demo lies in it.
 
     A server dies with the thread that started it (Linux ties it to that thread), so start it from
     a thread that lives as long as it is needed.
@@ -61,7 +63,8 @@ class EmbeddedServer(ABC):
 
     def __init__(self, folder: Path | None = None) -> None:
         self._given = folder
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._temporary = ExitStack()
+        self._folder: Path | None = None
         self._process: subprocess.Popen[str] | None = None
         self._port = 0
 
@@ -94,9 +97,10 @@ class EmbeddedServer(ABC):
         if self._given is not None:
             self._given.mkdir(parents=True, exist_ok=True)
             return self._given
-        if self._temporary is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix=f"medgemma-{self.name}-")
-        return Path(self._temporary.name)
+        if self._folder is None:
+            folder = vanishing_folder(f"medgemma-{self.name}-")
+            self._folder = self._temporary.enter_context(folder)
+        return self._folder
 
     def start(self) -> None:
         """Start the server and wait until it answers.
@@ -139,9 +143,8 @@ class EmbeddedServer(ABC):
         try:
             self.stop()
         finally:
-            temporary, self._temporary = self._temporary, None
-            if temporary is not None:
-                temporary.cleanup()
+            self._folder = None
+            self._temporary.close()
 
     def __enter__(self) -> Self:
         try:

@@ -22,8 +22,8 @@ class EmbeddedStack:
 
     Whatever was started is stopped when the context ends: by its end, an exception, Ctrl-C, or a
     SIGTERM or the SIGHUP of a closed terminal (which are turned into SystemExit where nothing else
-    handles them). A SIGKILL of this process takes the servers along too, on Linux; only their
-    temporary folders then stay.
+    handles them). A SIGKILL of this process takes the servers along too, on Linux, and their
+    temporary folders.
 
     ``folder`` keeps the data of both between runs; None uses temporary folders.
     """

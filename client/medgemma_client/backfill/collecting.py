@@ -14,7 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
 
-from medgemma_tasks.errors import BrokerUnreachable, MedGemmaError, StoreUnreachable
+from medgemma_client.backfill.patience import Away
+from medgemma_tasks.errors import (
+    BrokerUnreachable,
+    JobError,
+    MedGemmaError,
+    RequestError,
+    StoreUnreachable,
+)
+from medgemma_tasks.gone import check_not_purged
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import ExplanationRecord
@@ -31,7 +39,8 @@ REDIS_PAUSE = 2.0
 """Seconds for which Redis is not asked again after it could not be reached."""
 
 Ended = Callable[[str, ExplanationRecord | MedGemmaError], None]
-"""Told of each job that has a mark, or one that cannot be read; from some thread, once."""
+"""Told of each job that has a mark, or one that cannot be read, or that was deleted; from some
+thread, once."""
 
 
 @dataclass
@@ -48,12 +57,14 @@ class Collector:
     def __init__(
         self, ledger: Ledger, live: LiveState, ended: Ended, failed: Callable[[Exception], None]
     ) -> None:
-        """``failed``: told what ends the collecting itself."""
+        """``failed``: told what ends the collecting itself: a store that refuses, and one, or a
+        Redis, that is away for longer than PATIENCE."""
         self._ledger, self._live = ledger, live
         self._ended, self._failed = ended, failed
         self._watched: dict[str, _Watch] = {}
         self._due: list[tuple[float, str]] = []
         self._looks, self._looked_at = 0.0, time.monotonic()
+        self._store_away, self._redis_away = Away(), Away()
         self._lock = Lock()
         self._stop = Event()
         self._pool = ThreadPoolExecutor(LOOKERS, "marks")
@@ -86,11 +97,13 @@ class Collector:
             while not self._stop.is_set():
                 try:
                     with self._live.hearing() as bells:
+                        self._redis_away.answers()
                         while not self._stop.is_set():
                             for job_id in bells.rung(TICK):
                                 self._ring(job_id)
                             self._look_at_due(LOOKS_A_SECOND)
-                except BrokerUnreachable:
+                except BrokerUnreachable as error:
+                    self._redis_away.bear(error)
                     until = time.monotonic() + REDIS_PAUSE
                     while time.monotonic() < until and not self._stop.wait(TICK):
                         self._look_at_due(WITHOUT_BELLS)
@@ -133,9 +146,15 @@ class Collector:
                     rang, watch.rung = watch.rung, False
                 try:
                     found = self._ledger.record(job_id)
-                except StoreUnreachable:
+                    if found is None:
+                        check_not_purged(self._ledger, job_id)
+                    self._store_away.answers()
+                except StoreUnreachable as error:
                     found = None
-                except MedGemmaError as error:
+                    self._store_away.bear(error)
+                except BrokerUnreachable:
+                    found = None
+                except (RequestError, JobError) as error:
                     found = error
                 with self._lock:
                     if found is not None:

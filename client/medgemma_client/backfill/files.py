@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import io
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import IO, Any, Self
 
 from medgemma_client.backfill.item import Item, RowState
 from medgemma_client.result import make_folder
+from medgemma_client.whole import whole_file
 from medgemma_tasks.errors import FileUnwritable, RunUnderWay
 
 Items = Callable[[], Iterator[Item]]
@@ -111,22 +112,12 @@ def _column(name: str) -> str:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[IO[str]]:
-    temporary = None
-    try:
-        with _told():
-            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
-            os.replace(temporary, path)
-            temporary = None
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+    with _told(), whole_file(path, durable=True) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        try:
+            yield text
+        finally:
+            text.detach()  # the file is closed by whoever opened it
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class Leavings:
             return
         while True:
             jobs = self._journal.jobs(self._part * PART, (self._part + 1) * PART)
-            lines = [ManifestLine.model_validate({"job": job, "row": row}) for job, row in jobs]
+            lines = (ManifestLine.model_validate({"job": job, "row": row}) for job, row in jobs)
             self._ledger.put_manifest(self._record.run, lines, self._part)
             if (self._part + 1) * PART >= places:
                 break

@@ -8,6 +8,7 @@ from threading import Condition, Event
 from typing import TypeVar
 
 from medgemma_tasks.errors import BrokerUnreachable, StoreUnreachable
+from medgemma_tasks.jitter import jittered
 
 AWAY = (BrokerUnreachable, StoreUnreachable)
 """What passes by itself, as a rule."""
@@ -35,8 +36,27 @@ def patiently(action: Callable[[], T], stop: Event) -> T:
         except AWAY:
             if time.monotonic() + pause > deadline:
                 raise
-        stop.wait(pause)
+        stop.wait(jittered(pause))
         pause = min(pause * BACK_OFF, LAST_PAUSE)
+
+
+class Away:
+    """For how long a service has been away, of which somebody asks again and again."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def answers(self) -> None:
+        """It is there."""
+        self._since = None
+
+    def bear(self, error: Exception) -> None:
+        """It is away; raises the error where it has been for PATIENCE."""
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        elif now - self._since > PATIENCE:
+            raise error
 
 
 class Room:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Event
@@ -53,7 +54,7 @@ class Shards:
         stop: Event,
     ) -> None:
         """``shard``: None asks the workers. ``before``: told of rows right before their message;
-        which of their jobs are still to be published."""
+        which of their jobs are still to be published. It is called without any where none came."""
         self._live, self._model, self._wanted = live, model, shard
         self._before, self._stop = before, stop
         self._publisher = Publisher(live.settings)
@@ -76,16 +77,19 @@ class Shards:
         while True:
             if self._stop.is_set():
                 raise StoppedError
-            try:
-                left = since + LINGER - time.monotonic() if gathered else LINGER
-                rows = self._ready.get(timeout=max(left, 0.001))
-            except Empty:
+            left = since + LINGER - time.monotonic() if gathered else LINGER
+            if left <= 0:
                 self._flush(gathered, batch=True)
                 gathered = []
                 continue
+            rows: Sequence[Ready] | None = ()
+            with suppress(Empty):
+                rows = self._ready.get(timeout=left)
             if rows is None:
                 self._flush(gathered, batch=True)
                 return
+            if not rows:
+                self._before(())
             for ready in rows:
                 if not ready.batch:
                     self._flush([ready], batch=False)

@@ -26,7 +26,7 @@ from medgemma_client.backfill.journal import Journal
 from medgemma_client.backfill.leaving import Leavings
 from medgemma_client.backfill.manifest import read_rows
 from medgemma_client.backfill.naming import Source, name_run
-from medgemma_client.backfill.patience import Room, StoppedError
+from medgemma_client.backfill.patience import Room, StoppedError, patiently
 from medgemma_client.backfill.plan import Estimate, Plan, plan
 from medgemma_client.backfill.publishing import Ready, Shards, fleet
 from medgemma_client.backfill.reading import Readers
@@ -88,7 +88,7 @@ class Backfill:
             closing(Journal(folder.journal, self.run, self._place)) as journal,
         ):
             leavings = Leavings(self._ledger, journal, self._record(started_at))
-            leavings.begin()
+            patiently(leavings.begin, Event())
             try:
                 yield from self._work(journal, leavings)
             except BaseException as error:
@@ -99,7 +99,7 @@ class Backfill:
                     return
                 raise
             self._write(journal, started_at, complete=True)
-            leavings.end(self.summary)
+            patiently(lambda: leavings.end(self.summary), Event())
 
     def plan(self, refuse: Callable[[BadRow], None]) -> Plan:
         """What it would do, told without doing it; ``refuse``: see ``plan.plan``."""
@@ -133,7 +133,7 @@ class Backfill:
             self._put(item)
 
         def before(rows: Sequence[Ready]) -> Sequence[str]:
-            jobs = watched.submit(rows)
+            jobs = watched.submit(rows) if rows else ()
             with suppress(StoreUnreachable):  # it is said again
                 leavings.say()
             return jobs

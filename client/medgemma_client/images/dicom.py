@@ -11,14 +11,15 @@ Names burnt into the pixels stay in them: nothing here can see those.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medgemma_client.images.dicom_header import Header, Parsed, header_of, parse
+from medgemma_client.images.dicom_header import Header, header_of, parse
 from medgemma_client.images.dicom_pixels import decode_frame, truncated
 from medgemma_client.images.dicom_stream import Body, has_magic, open_body
 from medgemma_client.images.laterality import left_of_image, top_of_image
@@ -54,49 +55,39 @@ def read(
         NotAnImage: Bytes that looked like a DICOM file without its prefix, and are none.
         InputError: There is no such frame.
     """
-    with without_logs(*_LOGGERS):
-        body, header = _checked(data, max_pixels, max_bytes, frame or 0)
-        values = decode_frame(body, header)
+    body, header = _checked(data, max_pixels, max_bytes, frame or 0)
+    values = decode(body, header)
     return Image.fromarray(render(values, header)).copy(), attributes_of(header)
 
 
 def look(data: bytes, *, max_pixels: int, max_bytes: int) -> None:
     """Raise what ``read`` would for what the header says. ``data`` need not reach farther than
     the first byte of the pixel data."""
-    with without_logs(*_LOGGERS):
-        _checked(data, max_pixels, max_bytes, 0)
+    _checked(data, max_pixels, max_bytes, 0)
 
 
 def _checked(data: bytes, max_pixels: int, max_bytes: int, frame: int) -> tuple[Body, Header]:
-    body, parsed = open_data_set(data, max_bytes=max_bytes)
-    header = header_in(data, parsed, frame)
-    check_header(header, body.stream.getbuffer().nbytes, max_pixels)
+    check_supported()
+    with quietly(data):
+        body = open_body(data, max_bytes)
+        header = header_of(parse(body), frame)
+    check_header(data, header, body.stream.getbuffer().nbytes, max_pixels)
     return body, header
 
 
-def open_data_set(data: bytes, *, max_bytes: int, more: Iterable[str] = ()) -> tuple[Body, Parsed]:
-    """The data set up to its pixel data, unchecked. ``more``: as for ``dicom_header.parse``.
+def decode(body: Body, header: Header) -> NDArray[Any]:
+    """As ``dicom_pixels.decode_frame``, without a word of it in any log."""
+    with without_logs(*_LOGGERS):
+        return decode_frame(body, header)
 
-    ``data`` need not reach farther than the first byte of the pixel data. Raises as ``read``.
-    """
+
+def check_supported() -> None:
+    """Raise DicomSupportMissing where pydicom is not installed."""
     if importlib.util.find_spec("pydicom") is None:
         raise DicomSupportMissing(
             "The file is DICOM, and the package that reads it is not installed. "
             'Run: pip install "medgemma-explainer[dicom]"'
         )
-    with quietly(data):
-        body = open_body(data, max_bytes)
-        return body, parse(body, more)
-
-
-def header_in(data: bytes, parsed: Parsed, frame: int) -> Header:
-    """The header of one frame, from 0, of a data set that was found in ``data``. Raises as
-    ``read`` does."""
-    with quietly(data):
-        header = header_of(parsed, frame)
-    if not (has_magic(data) or header.sop_class or header.rows):
-        raise _not_an_image()
-    return header
 
 
 @contextmanager
@@ -117,8 +108,13 @@ def quietly(data: bytes) -> Iterator[None]:
             ) from None
 
 
-def check_header(header: Header, size: int, max_pixels: int) -> None:
-    """Raise what ``read`` would for what a header says. ``size``: bytes of the whole data set."""
+def check_header(data: bytes, header: Header, size: int, max_pixels: int) -> None:
+    """Raise what ``read`` would for what a header says.
+
+    ``data``: where it was found; ``size``: bytes of the whole data set.
+    """
+    if not (has_magic(data) or header.sop_class or header.rows):
+        raise _not_an_image()
     _check_kind(header, size)
     check_pixels(header.rows, header.columns, max_pixels)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from medgemma_client.images import dicom, dicom_stream
+from medgemma_client.images.dicom_header import parse
 from medgemma_client.images.dicom_values import holder, optional_numbers
 from medgemma_client.images.source import Source, read_file, read_image
 from medgemma_client.output.identity import IDENTITY
@@ -108,19 +109,20 @@ class Originals:
 
 
 def _header(data: bytes) -> Any:
-    more = (*IDENTITY, *_REFERENCE)
-    _, parsed = dicom.open_data_set(data, max_bytes=_MAX_BYTES, more=more)
+    dicom.check_supported()
     with dicom.quietly(data):
+        body = dicom_stream.open_body(data, _MAX_BYTES)
+        ds = parse(body, (*IDENTITY, *_REFERENCE)).ds
         # Values are decoded while nothing can quote them, and by the file's own byte order.
-        parsed.ds.walk(lambda ds, element: None)
+        ds.walk(lambda item, element: None)
     needed = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
-    lacks = [word for word in needed if not dicom_stream.plain_uid(parsed.ds.get(word))]
+    lacks = [word for word in needed if not dicom_stream.plain_uid(ds.get(word))]
     if lacks:
         raise SourceIncomplete(
             f"The source has no valid {lacks[0]}, by which another object could refer to it. "
             "Pass the file as its archive holds it."
         )
-    return parsed.ds
+    return ds
 
 
 def _other(image: int, advice: str) -> SourceDiffers:

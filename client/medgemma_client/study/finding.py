@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from medgemma_client.images.dicom_stream import is_dicom
 from medgemma_client.study.files import StudyFile
-from medgemma_client.study.headers import Frame, is_dicom, read_frames
+from medgemma_client.study.headers import HEAD, Frame, Headers
 from medgemma_client.study.limits import Limits
 from medgemma_tasks.errors import DicomNotAnImage, InputError, StudyEmpty, StudyTooLarge
 
@@ -25,12 +26,14 @@ def find_frames(
     left_out: Counter[str] = Counter()
     damage: list[InputError] = []
     others = 0
+    headers = Headers(limits)
     for number, file in enumerate(files, 1):
-        if not is_dicom(file):
+        head = file.head(HEAD)
+        if not is_dicom(head):
             others += 1
             continue
         try:
-            new = list(read_frames(file, len(frames), limits))
+            new = headers.frames(file, head, len(frames))
         except DicomNotAnImage as error:
             left_out[f"{error.details['sop_class']}, no image"] += 1
             if len(files) == 1:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 from numpy.typing import NDArray
-from PIL import Image
 
-from medgemma_client.images import dicom
+from medgemma_client.images import dicom, dicom_stream
+from medgemma_client.images.dicom_stream import Body
 from medgemma_client.images.source import SourceImage
-from medgemma_client.study.headers import Frame, Opened
+from medgemma_client.study.files import StudyFile
+from medgemma_client.study.headers import Frame
 from medgemma_client.study.limits import Limits
 from medgemma_client.study.windows import Range, Slices, Windowing, range_of
 from medgemma_tasks.errors import InputError, StudyTooLarge
@@ -53,7 +55,7 @@ def show(
             bytes=needed,
             limit=limits.shown_bytes,
         )
-    opened = Opened(limits)
+    opened = _Opened(limits)
     damage: list[tuple[int, InputError]] = []
 
     def stored(k: int) -> NDArray[Any] | None:
@@ -84,10 +86,33 @@ def show(
     return found, damage
 
 
+class _Opened:
+    """The pixels of frames; a file of several is read once, as long as they are asked for in a
+    row."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._file: StudyFile | None = None
+        self._body: Body | None = None
+
+    def stored(self, frame: Frame) -> NDArray[Any]:
+        """Stored values, (rows, columns), or (rows, columns, 3) in RGB. Raises InputError."""
+        if self._body is None or self._file is not frame.file:
+            self._body = self._open(frame)
+            self._file = frame.file
+        return dicom.decode(self._body, frame.header)
+
+    def _open(self, frame: Frame) -> Body:
+        data = frame.file.read()
+        if not frame.inflated:
+            return Body(BytesIO(data), frame.syntax, frame.header.sop_class)
+        with dicom.quietly(data):
+            return dicom_stream.open_body(data, self._limits.inflated_bytes)
+
+
 def _image(values: NDArray[Any], frame: Frame, slices: Slices, plane: Plane | None) -> SourceImage:
     header = frame.header
-    pixels = slices.show(values, header) if values.ndim == 2 else dicom.render(values, header)
-    image = Image.fromarray(pixels)
+    image = slices.show(values, header)
     attributes = dicom.attributes_of(header).model_copy(
         update={"window": slices.window(header), "plane": plane}
     )

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from medgemma_client.images import dicom
 from medgemma_client.images.dicom_header import Header
@@ -74,7 +75,7 @@ class Slices:
         """``range_``: of the acquisition, where ``needs_range``."""
         self._modality, self._windowing = modality, windowing
         self._range = range_ or Range(0.0, 0.0)
-        self._tables: dict[tuple[object, ...], NDArray[np.uint8]] = {}
+        self._tables: dict[tuple[object, ...], NDArray[Any]] = {}
 
     @staticmethod
     def needs_range(modality: str | None, windowing: Windowing) -> bool:
@@ -91,24 +92,36 @@ class Slices:
         low, high = self._range.low, self._range.high
         return ((low + high) / 2, high - low) if high > low else None
 
-    def show(self, stored: NDArray[Any], header: Header) -> NDArray[np.uint8]:
-        """(rows, columns) stored values to 8 bits: (rows, columns) or (rows, columns, 3)."""
-        shade = self._shade(header)
+    def show(self, stored: NDArray[Any], header: Header) -> Image.Image:
+        """Stored values, (rows, columns) or (rows, columns, 3), as an 8-bit image: L or RGB."""
+        shade = self._shade(header) if stored.ndim == 2 else None
         if shade is None:
-            return dicom.render(stored, header)
+            return Image.fromarray(dicom.render(stored, header))
         if stored.dtype.kind not in "iu" or stored.dtype.itemsize > 2 or stored.size < 2**16:
-            return shade(stored)
+            return Image.fromarray(shade(stored))
         # One value in, one colour out: 65,536 are shaded once instead of 262,144 a slice.
-        key = header.slope, header.intercept, header.photometric, stored.dtype
-        table = self._tables.get(key) if header.modality_lut is None else None
-        unsigned = np.dtype(f"u{stored.dtype.itemsize}")
-        if table is None:
-            every = np.arange(2 ** (8 * stored.dtype.itemsize), dtype=unsigned).view(
-                stored.dtype.newbyteorder("=")
-            )
-            table = self._tables[key] = shade(every)
-        native = np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
-        return np.take(table, native.view(unsigned), axis=0)
+        table = self._table(shade, header, stored.dtype.newbyteorder("="))
+        index = np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
+        shown = np.take(table, index.view(f"u{stored.dtype.itemsize}"))
+        if shown.dtype == np.uint8:
+            return Image.fromarray(shown)
+        size = (shown.shape[1], shown.shape[0])
+        return Image.frombuffer("RGB", size, shown, "raw", "RGBX", 0, 1)
+
+    def _table(
+        self, shade: Callable[[NDArray[Any]], NDArray[np.uint8]], header: Header, kind: Any
+    ) -> NDArray[Any]:
+        """What is shown of each value that there is, by its bits: grey, or four bytes in one
+        number, of which the last says nothing."""
+        key = header.slope, header.intercept, header.photometric, id(header.modality_lut), kind
+        if key not in self._tables:
+            every = np.arange(2 ** (8 * kind.itemsize), dtype=f"u{kind.itemsize}").view(kind)
+            self._tables[key] = shown = shade(every)
+            if shown.ndim == 2:
+                padded = np.zeros((len(shown), 4), np.uint8)
+                padded[:, :3] = shown
+                self._tables[key] = padded.view(np.uint32)[:, 0]
+        return self._tables[key]
 
     def _shade(self, header: Header) -> Callable[[NDArray[Any]], NDArray[np.uint8]] | None:
         """None: as the file has it."""

@@ -99,11 +99,15 @@ def test_a_stack_under_nohup_survives_the_terminal() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_if_the_parent_is_killed_the_servers_end_too(parent: subprocess.Popen[str]) -> None:
+def test_if_the_parent_is_killed_the_servers_and_their_folders_go_too(
+    parent: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    """What somebody asked a demo about lies in these folders."""
     pids = servers_of(parent)
+    assert len(list(tmp_path.iterdir())) == 2
     parent.kill()
-    deadline = time.monotonic() + 10
-    while not all(gone(pid) for pid in pids):
+    deadline = time.monotonic() + 20
+    while not all(gone(pid) for pid in pids) or list(tmp_path.iterdir()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from itertools import permutations, product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,10 +181,11 @@ def test_slices_shifted_against_each_other_are_uneven() -> None:
     ],
 )
 def test_slices_that_do_not_say_where_they_lie_are_taken_by_number_if_at_all(
-    lacking: dict[str, None], named: str
+    lacking: dict[str, Any], named: str
 ) -> None:
     files = slab()
-    files[1] = ct_slice(FLAT + 1000, **{"position": (0, 0, 2), "number": 9, **lacking})
+    tags: dict[str, Any] = {"position": (0, 0, 2), "number": 9, **lacking}
+    files[1] = ct_slice(FLAT + 1000, **tags)
     with pytest.raises(GeometryMissing, match=rf"missing are: {named} \(1\)"):
         read_study(files)
     study = read_study(files, gaps="report")
@@ -209,12 +211,9 @@ def test_a_series_without_any_orientation_is_taken_by_number_if_at_all() -> None
     ],
 )
 def test_contradictory_orientation_is_refused_or_leaves_no_place(
-    tags: dict[str, object], why: str
+    tags: dict[str, Any], why: str
 ) -> None:
-    files = [
-        ct_slice(FLAT, position=(0, 0, k), number=k, **tags)  # type: ignore[arg-type]
-        for k in range(3)
-    ]
+    files = [ct_slice(FLAT, position=(0, 0, k), number=k, **tags) for k in range(3)]
     with pytest.raises(GeometryContradictory, match=why):
         read_study(files)
     study = read_study(files, gaps="report")

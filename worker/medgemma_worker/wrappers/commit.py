@@ -17,6 +17,7 @@ from medgemma_tasks.errors import (
     StoreUnreachable,
     WorkerLost,
 )
+from medgemma_tasks.jitter import jittered
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Artifact, ExplanationRecord, State
@@ -183,5 +184,5 @@ def patiently(action: Callable[[], T], patience: float = PATIENCE) -> T:
             if time.monotonic() + pause > deadline:
                 raise
             log.warning("waiting for a part that is away (%s)", error.code)
-        time.sleep(pause)
+        time.sleep(jittered(pause))
         pause = min(2 * pause, LONGEST_PAUSE)

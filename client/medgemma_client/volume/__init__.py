@@ -1,0 +1,1 @@
+"""Relevancy in the patient: where a peak lies, which slices matter, and the maps as a volume."""
