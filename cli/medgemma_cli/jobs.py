@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
+from medgemma_cli import dicom as dicom_files
 from medgemma_cli.asking import parts_of, place_of, text_of
 from medgemma_cli.study import (
     BurnedInOption,
@@ -24,6 +26,7 @@ from medgemma_tasks.errors import JobNotFinished, WaitTimeout
 
 if TYPE_CHECKING:
     from medgemma_client import Job
+    from medgemma_client.study import Study
     from medgemma_tasks.models import Status
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
@@ -122,11 +125,15 @@ def submit(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the result.")] = True,
     timeout: Timeout = 600.0,
     out: Out = None,
+    dicom: Annotated[
+        bool, typer.Option("--dicom", help="Write DICOM files too, for a PACS; needs --out.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Ask about images and explain the answer: all of it, or what is named of it."""
     from medgemma_client import Client
 
+    dicom_files.check(dicom, out, wait)
     _check_folder(out)
     client = Client()
     asked = asked_study(
@@ -169,7 +176,8 @@ def submit(
     if not as_json:
         # Whatever happens to the terminal now, the job can be found again.
         print(f"job {job.id}", file=sys.stderr, flush=True)
-    _finish(job, out, timeout, as_json)
+    given: Sequence[Path] | Study = asked if asked is not None else images or []
+    _finish(job, out, timeout, as_json, dicom=given if dicom else None)
 
 
 def status(job_id: JobId, as_json: Json = False) -> None:
@@ -204,7 +212,14 @@ def _check_folder(out: Path | None) -> None:
         make_folder(out)
 
 
-def _finish(job: Job, out: Path | None, timeout: float, as_json: bool) -> None:
+def _finish(
+    job: Job,
+    out: Path | None,
+    timeout: float,
+    as_json: bool,
+    dicom: Sequence[Path] | Study | None = None,
+) -> None:
+    """dicom: what was asked about, where DICOM files are wanted of it."""
     goes_on = f"goes on: medgemma-explainer fetch {job.id} --timeout 600"
     try:
         if timeout:
@@ -219,6 +234,8 @@ def _finish(job: Job, out: Path | None, timeout: float, as_json: bool) -> None:
         raise
     if out is not None:
         result.save(out)
+        if dicom is not None:
+            dicom_files.write(result, dicom, out)
     if as_json:
         print(result.record.model_dump_json())
         return

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medgemma_client.whole import whole_file
 from medgemma_tasks.errors import ArtifactDamaged, FileUnwritable, InvalidRequest
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
+    from medgemma_client.output import Kind, OutputSource
     from medgemma_client.volume.places import Peak
     from medgemma_tasks.boxes import LocatedBoxes
     from medgemma_tasks.explanation import ExplanationResult
@@ -199,6 +200,18 @@ class Result:
         self._grid(index)
         return _picture(self._ledger.input(self.request.images[index].name))
 
+    def to_dicom(
+        self,
+        kind: Kind = "sc",
+        source: OutputSource | None = None,
+        image: int = 0,
+        target: int = 0,
+    ) -> Any:
+        """The map of a target as a DICOM data set, for ``save_as``; see ``output.to_dicom``."""
+        from medgemma_client.output import to_dicom
+
+        return to_dicom(self, kind, source, image, target)
+
     def artifact(self, name: str) -> bytes:
         """The bytes of an artifact of the record."""
         if name not in self.record.artifacts:
@@ -282,6 +295,20 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
         target.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=target).close()  # permissions do not tell: root, read-only disks
     return target
+
+
+def write_file(path: Path, content: bytes) -> Path:
+    """Write a file, which appears whole or not at all. Raises FileUnwritable."""
+    with _writing():
+        return _write(path, content)
+
+
+def remove_files(folder: Path, names: re.Pattern[str]) -> None:
+    """Remove the files of such names from a folder. Raises FileUnwritable."""
+    with _writing():
+        for path in folder.iterdir():
+            if names.fullmatch(path.name):
+                path.unlink()
 
 
 @contextmanager

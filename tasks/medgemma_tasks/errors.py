@@ -254,6 +254,36 @@ class SequenceTooLong(RequestError):
     code = "sequence_too_long"
 
 
+class OutputError(RequestError):
+    """A result cannot be given out in the form that was asked for."""
+
+    code = "output_error"
+
+
+class SourceMissing(OutputError):
+    """The image itself is needed again, for what never travelled with the question."""
+
+    code = "source_missing"
+
+
+class SourceDiffers(OutputError):
+    """The image given is another than the one that was explained. Details: ``image``."""
+
+    code = "source_differs"
+
+
+class SourceIncomplete(OutputError):
+    """The header of the DICOM file lacks what another object needs to refer to it."""
+
+    code = "source_incomplete"
+
+
+class NotPlaced(OutputError):
+    """The image has no place in the patient, so nothing can be placed by it."""
+
+    code = "not_placed"
+
+
 # --- manifests ---------------------------------------------------------------------------------
 
 

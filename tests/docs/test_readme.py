@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+import pydicom.data
 import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -56,6 +58,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     without, and a report."""
     folder = tmp_path_factory.mktemp("readme")
     make_phantom(920_000, kind=None).image.save(folder / "prior.png")
+    slices = Path(str(pydicom.data.get_testdata_file("DICOMDIR"))).parent / "98892001" / "CT5N"
+    shutil.copytree(slices, folder / "STUDY")
     (folder / "report.txt").write_text("There is a pneumothorax in the left lower zone.\n")
     film = make_phantom(920_001, kind="pneumothorax").image
     film.save(folder / "cxr.png")
@@ -66,6 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
     data.SOPClassUID = meta.MediaStorageSOPClassUID
     data.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    data.StudyInstanceUID, data.SeriesInstanceUID = generate_uid(), generate_uid()
     data.Modality, data.PatientOrientation = "DX", ["L", "F"]
     data.Rows, data.Columns = film.height, film.width
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"

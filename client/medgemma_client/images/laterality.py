@@ -30,7 +30,7 @@ def left_of_image(orientation: Sequence[str], cosines: Sequence[float]) -> Side:
         cosines: ImageOrientationPatient, six direction cosines; empty where absent.
     """
     begins: dict[str, Side] = {"L": "patient-right", "R": "patient-left"}
-    return begins.get(_direction(orientation, cosines, 0), "unknown")
+    return begins.get(direction(orientation, cosines, 0), "unknown")
 
 
 def top_of_image(orientation: Sequence[str], cosines: Sequence[float]) -> Top:
@@ -41,10 +41,10 @@ def top_of_image(orientation: Sequence[str], cosines: Sequence[float]) -> Top:
         "P": "patient-front",
         "A": "patient-back",
     }
-    return begins.get(_direction(orientation, cosines, 1), "unknown")
+    return begins.get(direction(orientation, cosines, 1), "unknown")
 
 
-def _direction(orientation: Sequence[str], cosines: Sequence[float], axis: int) -> str:
+def direction(orientation: Sequence[str], cosines: Sequence[float], axis: int) -> str:
     """Where rows (axis 0) or columns (1) lead: L, R, A, P, H or F; "" if unknown.
 
     A value of PatientOrientation may have several letters; the first is the main direction.

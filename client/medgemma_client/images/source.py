@@ -71,7 +71,7 @@ def read_image(
     elif isinstance(source, Image.Image):
         pixels, attributes = raster.from_pillow(source, max_pixels, frame)
     elif isinstance(source, str | bytes | os.PathLike):
-        data = source if isinstance(source, bytes) else _read_file(source, max_file_bytes)
+        data = source if isinstance(source, bytes) else read_file(source, max_file_bytes)
         pixels, attributes = _decode(data, max_pixels, max_file_bytes, frame)
     else:
         raise NotAnImage(
@@ -92,7 +92,8 @@ def _decode(
     return raster.read(data, max_pixels, frame)
 
 
-def _read_file(path: str | os.PathLike[str], max_file_bytes: int) -> bytes:
+def read_file(path: str | os.PathLike[str], max_file_bytes: int = 1_000_000_000) -> bytes:
+    """The bytes of a file. Raises FileUnreadable, ImageTooLarge."""
     try:
         status = os.stat(path)
         # A pipe or device would block, or never end.
