@@ -151,7 +151,10 @@ def _submit(question: _Question, out: Path) -> ExplanationRecord:
     from medgemma_tasks.models import ExplanationRecord
 
     command = [sys.executable, "-m", "medgemma_cli", "submit"]
-    command += ["--study", str(question.image)] if question.study else [str(question.image)]
+    if question.study:
+        command += ["--study", str(question.image), "--dicom"]
+    else:
+        command += [str(question.image)]
     command += ["--prompt", question.prompt, "--out", str(out), "--json"]
     command += ["--max-new-tokens", str(ANSWER_TOKENS)]
     if question.keyword:

@@ -22,7 +22,7 @@ from medgemma_cli.study import (
     asked_study,
 )
 from medgemma_cli.telling import print_result
-from medgemma_tasks.errors import JobNotFinished, WaitTimeout
+from medgemma_tasks.errors import InvalidRequest, JobNotFinished, WaitTimeout
 
 if TYPE_CHECKING:
     from medgemma_client import Job
@@ -40,6 +40,10 @@ JobId = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Folder for result.json, pictures, arrays and report.html."),
+]
+Nifti = Annotated[
+    bool,
+    typer.Option("--nifti", help="Write the maps of a volume as NIfTI too; needs --out."),
 ]
 Timeout = Annotated[
     float, typer.Option("--timeout", min=0, metavar="SECONDS", help="How long to wait for it.")
@@ -128,12 +132,14 @@ def submit(
     dicom: Annotated[
         bool, typer.Option("--dicom", help="Write DICOM files too, for a PACS; needs --out.")
     ] = False,
+    nifti: Nifti = False,
     as_json: Json = False,
 ) -> None:
     """Ask about images and explain the answer: all of it, or what is named of it."""
     from medgemma_client import Client
 
     dicom_files.check(dicom, out, wait)
+    _check_nifti(nifti, out)
     _check_folder(out)
     client = Client()
     asked = asked_study(
@@ -177,7 +183,7 @@ def submit(
         # Whatever happens to the terminal now, the job can be found again.
         print(f"job {job.id}", file=sys.stderr, flush=True)
     given: Sequence[Path] | Study = asked if asked is not None else images or []
-    _finish(job, out, timeout, as_json, dicom=given if dicom else None)
+    _finish(job, out, timeout, as_json, dicom=given if dicom else None, nifti=nifti)
 
 
 def status(job_id: JobId, as_json: Json = False) -> None:
@@ -187,12 +193,19 @@ def status(job_id: JobId, as_json: Json = False) -> None:
     _print_status(Client().job(job_id).status(), as_json)
 
 
-def fetch(job_id: JobId, out: Out = None, timeout: Timeout = 0.0, as_json: Json = False) -> None:
+def fetch(
+    job_id: JobId,
+    out: Out = None,
+    timeout: Timeout = 0.0,
+    nifti: Nifti = False,
+    as_json: Json = False,
+) -> None:
     """Print a job's answer, and save its result with --out."""
     from medgemma_client import Client
 
+    _check_nifti(nifti, out)
     _check_folder(out)
-    _finish(Client().job(job_id), out, timeout, as_json)
+    _finish(Client().job(job_id), out, timeout, as_json, nifti=nifti)
 
 
 def cancel(job_id: JobId, as_json: Json = False) -> None:
@@ -212,12 +225,18 @@ def _check_folder(out: Path | None) -> None:
         make_folder(out)
 
 
+def _check_nifti(wanted: bool, out: Path | None) -> None:
+    if wanted and out is None:
+        raise InvalidRequest("--nifti writes a file: name a folder by --out.")
+
+
 def _finish(
     job: Job,
     out: Path | None,
     timeout: float,
     as_json: bool,
     dicom: Sequence[Path] | Study | None = None,
+    nifti: bool = False,
 ) -> None:
     """dicom: what was asked about, where DICOM files are wanted of it."""
     goes_on = f"goes on: medgemma-explainer fetch {job.id} --timeout 600"
@@ -236,6 +255,8 @@ def _finish(
         result.save(out)
         if dicom is not None:
             dicom_files.write(result, dicom, out)
+        if nifti:
+            result.nifti(out / "relevancy.nii.gz")
     if as_json:
         print(result.record.model_dump_json())
         return

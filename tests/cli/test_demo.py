@@ -129,4 +129,8 @@ def test_the_demo_takes_a_study_folder_and_says_what_it_chose(tmp_path: Path) ->
     assert "study: Shown: series 1 of 3 (CT, 5 slices" in done.stderr
     record = ExplanationRecord.model_validate_json((tmp_path / "result.json").read_text())
     assert len(record.images) == 5
+    assert {path.name for path in tmp_path.glob("*.dcm")} == {
+        "explanation-pm.dcm",
+        *(f"explanation-sc-{k}.dcm" for k in range(5)),
+    }
     assert all(shown.image.attributes.plane for shown in record.images)
