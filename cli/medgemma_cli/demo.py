@@ -59,7 +59,7 @@ def demo(
 ) -> None:
     """Start Redis, S3 and a worker here, explain one image, and stop them all."""
     from medgemma_cli.embedded import EmbeddedStack
-    from medgemma_client.result import make_folder
+    from medgemma_client.writing import make_folder
 
     make_folder(out)
     # This process ends with the demo, so its environment may lead to the demo's parts alone.

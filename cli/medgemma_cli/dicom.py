@@ -34,7 +34,7 @@ def write(result: Result, given: Sequence[Path] | Study, out: Path) -> list[str]
     as ``Result.to_dicom``, FileUnwritable.
     """
     from medgemma_client.output import as_bytes
-    from medgemma_client.result import remove_files, write_file
+    from medgemma_client.writing import remove_files, write_file
 
     remove_files(out, _OURS)
     images = result.request.images

@@ -220,7 +220,7 @@ def cancel(job_id: JobId, as_json: Json = False) -> None:
 def _check_folder(out: Path | None) -> None:
     """Before a job that may take minutes, not after it."""
     if out is not None:
-        from medgemma_client.result import make_folder
+        from medgemma_client.writing import make_folder
 
         make_folder(out)
 

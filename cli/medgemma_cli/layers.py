@@ -31,7 +31,7 @@ def layers(
 ) -> None:
     """Draw the map after each layer of the model, and the heads of one."""
     from medgemma_client.images import read_image
-    from medgemma_client.result import make_folder
+    from medgemma_client.writing import make_folder
     from medgemma_tasks.models import KeywordTarget
     from medgemma_worker import MedGemmaExplainer, load_medgemma
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import io
 import os
 import re
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medgemma_client.whole import whole_file
-from medgemma_tasks.errors import ArtifactDamaged, FileUnwritable, InvalidRequest
+from medgemma_client.writing import make_folder, write_file, writing
+from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.models import ExplanationRecord, ExplanationRequest, ImageGrid, TargetRecord
 
@@ -163,8 +160,7 @@ class Result:
 
         self._target(target)
         content = encode(self.explanations[target].image_scores, self.record.images)
-        with _writing():
-            return _write(Path(path), content)
+        return write_file(Path(path), content)
 
     def boxes(self, image: int | None = None, target: int = 0) -> LocatedBoxes:
         """The boxes of a localization answer in pixels of an image, with the shares of a target's
@@ -221,8 +217,7 @@ class Result:
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write the report, one self-contained HTML page. Raises FileUnwritable."""
         page = self._report().encode()
-        with _writing():
-            return _write(Path(path), page)
+        return write_file(Path(path), page)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write result.json, relevancy.npz, heatmap-k.png, overlay-k.png and report.html.
@@ -239,7 +234,7 @@ class Result:
         if self.is_volume:
             files[SLICES] = to_png(self.slices())
         target = make_folder(folder)
-        with _writing():
+        with writing():
             # First away and last written, as in the store: where it lies, the rest lies too.
             (target / RECORD).unlink(missing_ok=True)
             for path in target.iterdir():
@@ -247,7 +242,7 @@ class Result:
                     path.unlink()
             files[RECORD] = self.record.model_dump_json(indent=2).encode()
             for name, content in files.items():
-                _write(target / name, content)
+                write_file(target / name, content)
         return target
 
     def _report(self) -> str:
@@ -288,41 +283,6 @@ class Result:
         return image or 0
 
 
-def make_folder(folder: str | os.PathLike[str]) -> Path:
-    """Make a folder and try whether it can be written. Raises FileUnwritable."""
-    with _writing():
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=target).close()  # permissions do not tell: root, read-only disks
-    return target
-
-
-def write_file(path: Path, content: bytes) -> Path:
-    """Write a file, which appears whole or not at all. Raises FileUnwritable."""
-    with _writing():
-        return _write(path, content)
-
-
-def remove_files(folder: Path, names: re.Pattern[str]) -> None:
-    """Remove the files of such names from a folder. Raises FileUnwritable."""
-    with _writing():
-        for path in folder.iterdir():
-            if names.fullmatch(path.name):
-                path.unlink()
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        # No path: its name may be a patient's.
-        why = error.strerror or type(error).__name__
-        raise FileUnwritable(
-            f"The result cannot be written there ({why}); choose another place."
-        ) from None
-
-
 def _picture(content: bytes) -> Image:
     from PIL import Image
 
@@ -332,9 +292,3 @@ def _picture(content: bytes) -> Image:
     except (OSError, SyntaxError, ValueError):
         raise ArtifactDamaged("A picture in the store cannot be decoded.") from None
     return picture
-
-
-def _write(path: Path, content: bytes) -> Path:
-    with whole_file(path) as file:
-        file.write(content)
-    return path

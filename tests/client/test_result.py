@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medgemma_client import result as module
+from medgemma_client import writing as module
 from medgemma_client.client import Client
 from medgemma_client.job import Job
 from medgemma_client.result import Result

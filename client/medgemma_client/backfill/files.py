@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from medgemma_client.backfill.item import Item, RowState
-from medgemma_client.result import make_folder
 from medgemma_client.whole import whole_file
+from medgemma_client.writing import make_folder
 from medgemma_tasks.errors import FileUnwritable, RunUnderWay
 
 Items = Callable[[], Iterator[Item]]
