@@ -10,7 +10,7 @@ from tests.privacy.scene import FORGED, Told
 RECORDS = ("/request.json", "/result.json")
 TECHNICAL = {
     *("source", "modality", "photometric", "bits_stored", "window", "spacing_mm", "frame"),
-    *("frames", "left_of_image", "top_of_image", "lie_by"),
+    *("frames", "left_of_image", "top_of_image", "lie_by", "plane"),
 }
 
 

@@ -104,7 +104,9 @@ def memory(client: redis.Redis) -> bytes:
 def objects(settings: Settings) -> dict[str, str]:
     """What the store says of each object, its content aside: headers, metadata, tags."""
     client = boto3.client("s3", endpoint_url=settings.s3_endpoint_url)
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=settings.bucket)
+    pages = client.get_paginator("list_objects_v2").paginate(
+        Bucket=settings.bucket, Prefix=settings.prefix
+    )
     keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
     found = {}
     for key in keys:

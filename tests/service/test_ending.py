@@ -23,6 +23,7 @@ def _runs(idle: Service, prompt: str) -> tuple[str, int]:
     """A job that is in the middle of a long step: its id, and the process that runs it."""
     job = idle.ask(prompt)
     idle.running(job)
+    until(lambda: idle.worker.starts(job) > 0, WAIT)  # while it fetches, it runs too
     return job.id, idle.worker.child_of(job)
 
 

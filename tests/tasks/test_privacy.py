@@ -117,6 +117,8 @@ TEXTS = {
 NOBODYS = (
     "medgemma_worker.phantom.",
     "medgemma_tasks.sheet._P",
+    "medgemma_tasks.sheet.Pen.",
+    "medgemma_tasks.boxes_picture._Plan.",
     "medgemma_client.report.targets.Share.",
 )
 """Where they hold nobody's: a phantom's answer, the size of letters, a percentage."""

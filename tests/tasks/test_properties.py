@@ -227,5 +227,5 @@ def test_the_strategies_reach_every_attribute_of_an_image() -> None:
     """Else the properties above were shown of less than they say."""
     assert set(ImageAttributes.model_fields) == {
         *("source", "modality", "photometric", "bits_stored", "window", "spacing_mm"),
-        *("left_of_image", "top_of_image", "frame", "frames"),
+        *("left_of_image", "top_of_image", "frame", "frames", "plane"),
     }
