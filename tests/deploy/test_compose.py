@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from redis.retry import Retry
 from medgemma_cli.embedded.process import free_port
 from medgemma_cli.embedded.redis import redis_program
 from medgemma_tasks.settings import Settings
+from tests.tools import tool
 
 ROOT = Path(__file__).parents[2]
 REDIS_SECRETS = ("REDIS_PASSWORD", "REDIS_WORKER_PASSWORD", "REDIS_CLIENT_PASSWORD")
@@ -54,11 +54,7 @@ def workers(services: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
 
 def config(folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """``docker-compose config`` with no variables but these."""
-    program = shutil.which("docker-compose")
-    if program is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("CI needs docker-compose")
-        pytest.skip("docker-compose is not installed")
+    program = tool("docker-compose")
     empty = folder / "empty.env"  # else an .env of the checkout would be read
     empty.touch()
     profiles = ["--profile", "two-gpus", "--profile", "flower"]

@@ -14,6 +14,7 @@ import pydicom
 from PIL import Image
 
 from medgemma_client.result import Result
+from tests.tools import tool
 
 WHEEL = Path(pydicom.__file__).parent / "data/test_files"
 
@@ -35,20 +36,24 @@ def written(made: Any, folder: Path) -> Path:
 
 def errors(path: Path) -> set[str]:
     """What dciodvfy calls an error, of what is written as of its source."""
-    done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [tool("dciodvfy"), str(path)], capture_output=True, text=True, check=False
+    )
     assert path.name != "made.dcm" or re.search("^(SCImage|ParametricMap)$", done.stderr, re.M)
     return {line for line in done.stderr.splitlines() if line.startswith("Error")}
 
 
 def by_dcmtk(path: Path) -> np.ndarray:
     """The pixels of a colour image."""
-    ppm = subprocess.run(["dcmj2pnm", "+op", str(path)], capture_output=True, check=True).stdout
+    ppm = subprocess.run(
+        [tool("dcmj2pnm"), "+op", str(path)], capture_output=True, check=True
+    ).stdout
     return np.asarray(Image.open(io.BytesIO(ppm)))
 
 
 def floats_by_dcmtk(path: Path) -> np.ndarray:
     done = subprocess.run(
-        ["dcmdump", "-q", "+L", "+P", "FloatPixelData", str(path)],
+        [tool("dcmdump"), "-q", "+L", "+P", "FloatPixelData", str(path)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     numbers = done.stdout.split("OF ")[1].split("#")[0]

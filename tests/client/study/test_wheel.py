@@ -20,6 +20,7 @@ from pydicom.uid import UID, JPEGLSLossless, JPEGLSNearLossless
 
 from medgemma_client.study import Study, read_study
 from medgemma_tasks.errors import MedGemmaError
+from tests.tools import tool
 
 REFUSED = {
     "JPEG-lossy.dcm": "dicom_undecodable",  # 12 bits: no free decoder
@@ -85,9 +86,9 @@ def dcmtk(path: Path, folder: Path, *options: str) -> np.ndarray:
     syntax = pydicom.dcmread(path, stop_before_pixels=True, force=True).file_meta.get(
         "TransferSyntaxUID", UID("1.2.840.10008.1.2")
     )
-    tool = "dcml2pnm" if syntax in (JPEGLSLossless, JPEGLSNearLossless) else "dcmj2pnm"
+    program = "dcml2pnm" if syntax in (JPEGLSLossless, JPEGLSNearLossless) else "dcmj2pnm"
     out = folder / "out.pnm"
-    subprocess.run([tool, "-q", "-O", *options, "+op", path, out], check=True)
+    subprocess.run([tool(program), "-q", "-O", *options, "+op", path, out], check=True)
     return np.asarray(Image.open(out)).astype(int)
 
 
