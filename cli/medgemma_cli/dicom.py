@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medgemma_tasks.errors import InvalidRequest, NotPlaced
+from medgemma_tasks.errors import NotPlaced
 
 if TYPE_CHECKING:
     from medgemma_client import Result
@@ -15,15 +15,6 @@ if TYPE_CHECKING:
     from medgemma_client.study import Study
 
 _OURS = re.compile(r"explanation-(sc|pm)(-\d+)?\.dcm")
-
-
-def check(wanted: bool, out: Path | None, wait: bool) -> None:
-    """Before anything is asked. Raises InvalidRequest."""
-    if wanted and (out is None or not wait):
-        raise InvalidRequest(
-            "--dicom writes files once the result is there: name a folder by --out, and do not "
-            "pass --no-wait."
-        )
 
 
 def write(result: Result, given: Sequence[Path] | Study, out: Path) -> list[str]:

@@ -138,8 +138,8 @@ def submit(
     """Ask about images and explain the answer: all of it, or what is named of it."""
     from medgemma_client import Client
 
-    dicom_files.check(dicom, out, wait)
-    _check_nifti(nifti, out)
+    check_files("--dicom", dicom, out, wait)
+    check_files("--nifti", nifti, out, wait)
     _check_folder(out)
     client = Client()
     asked = asked_study(
@@ -203,7 +203,7 @@ def fetch(
     """Print a job's answer, and save its result with --out."""
     from medgemma_client import Client
 
-    _check_nifti(nifti, out)
+    check_files("--nifti", nifti, out, wait=True)
     _check_folder(out)
     _finish(Client().job(job_id), out, timeout, as_json, nifti=nifti)
 
@@ -225,9 +225,14 @@ def _check_folder(out: Path | None) -> None:
         make_folder(out)
 
 
-def _check_nifti(wanted: bool, out: Path | None) -> None:
-    if wanted and out is None:
-        raise InvalidRequest("--nifti writes a file: name a folder by --out.")
+def check_files(flag: str, wanted: bool, out: Path | None, wait: bool) -> None:
+    """Before anything is asked: a flag that asks for files has a folder for them, and a result.
+    Raises InvalidRequest."""
+    if wanted and (out is None or not wait):
+        raise InvalidRequest(
+            f"{flag} writes files once the result is there: name a folder by --out, and do not "
+            "pass --no-wait."
+        )
 
 
 def _finish(

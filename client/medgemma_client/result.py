@@ -206,6 +206,8 @@ class Result:
         """The map of a target as a DICOM data set, for ``save_as``; see ``output.to_dicom``."""
         from medgemma_client.output import to_dicom
 
+        self._grid(image)
+        self._target(target)
         return to_dicom(self, kind, source, image, target)
 
     def artifact(self, name: str) -> bytes:

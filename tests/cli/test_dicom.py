@@ -8,7 +8,8 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from medgemma_cli.dicom import check, write
+from medgemma_cli.dicom import write
+from medgemma_cli.jobs import check_files
 from medgemma_client.study import read_study
 from medgemma_tasks.errors import InvalidRequest
 from tests.client.output.conftest import (
@@ -95,9 +96,10 @@ def test_no_object_of_an_earlier_job_stays(ask: Ask, tmp_path: Path) -> None:
     assert names(tmp_path) == {"explanation-sc-0.dcm", "explanation-mine.dcm"}
 
 
-def test_it_is_asked_for_with_a_folder_and_for_a_result() -> None:
-    check(False, None, False)
-    check(True, Path("out"), True)
+@pytest.mark.parametrize("flag", ["--dicom", "--nifti"])
+def test_files_are_asked_for_with_a_folder_and_for_a_result(flag: str) -> None:
+    check_files(flag, False, None, False)
+    check_files(flag, True, Path("out"), True)
     for out, wait in ((None, True), (Path("out"), False)):
-        with pytest.raises(InvalidRequest, match="--out"):
-            check(True, out, wait)
+        with pytest.raises(InvalidRequest, match=f"{flag}.*--out"):
+            check_files(flag, True, out, wait)

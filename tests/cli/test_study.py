@@ -64,12 +64,3 @@ def test_a_window_that_is_no_two_numbers_is_refused() -> None:
     assert window_of("file") == "file"
     with pytest.raises(InvalidRequest, match="40:400"):
         window_of("wide:open")
-
-
-def test_a_volume_is_written_where_a_folder_is_named_and_not_else() -> None:
-    from medgemma_cli.jobs import _check_nifti
-
-    _check_nifti(True, Path("out"))
-    _check_nifti(False, None)
-    with pytest.raises(InvalidRequest, match="--out"):
-        _check_nifti(True, None)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import redis
 
-from medgemma_tasks.settings import Settings, load_settings
+from medgemma_tasks.settings import Settings
+from tests.alone import on_its_own
 from tests.service.harness import Service, WorkerProcess
 
 if TYPE_CHECKING:
@@ -19,15 +18,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def service_settings(stack: EmbeddedStack) -> Iterator[Settings]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-            patch.delenv(name, raising=False)
-        for name, value in stack.environment().items():
-            patch.setenv(name, value)
-        patch.setenv("MEDGEMMA_STORE_URL", f"s3://{stack.s3.bucket}/{uuid.uuid4().hex}")
-        with redis.Redis.from_url(stack.redis.url) as client:
-            client.flushdb()
-        yield load_settings()
+    with on_its_own(stack) as settings:
+        yield settings
 
 
 @pytest.fixture(scope="module")

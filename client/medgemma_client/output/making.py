@@ -27,8 +27,8 @@ def to_dicom(
         source: The image again, as it was given when the question was asked; or the Study that all
             images of the question came from. Patient and study are taken from its header.
         image: Which image of the job, from 0. A Parametric Map from a Study holds all the slices
-            that are of one series with it.
-        target: Which target, from 0.
+            that are of one series with it. The caller sees to it that it is there.
+        target: Which target, likewise.
 
     Raises:
         SourceMissing: There is no source.
@@ -36,19 +36,11 @@ def to_dicom(
         SourceIncomplete: Its header lacks the UIDs that another object refers to it by.
         NotPlaced: A Parametric Map of an image without a place in the patient.
         DicomSupportMissing: The packages that write DICOM are not installed.
-        InvalidRequest: No such kind, image or target.
+        InvalidRequest: No such kind.
         InputError: The source cannot be read.
     """
     if kind not in ("sc", "pm"):
         raise InvalidRequest('The kind of a DICOM object is "sc" or "pm".')
-    if not 0 <= image < len(result.record.images):
-        raise InvalidRequest(
-            f"There is no image {image}; the job has {len(result.record.images)}, from 0."
-        )
-    if not 0 <= target < len(result.record.targets):
-        raise InvalidRequest(
-            f"There is no target {target}; the job has {len(result.record.targets)}, from 0."
-        )
     if source is None:
         raise SourceMissing(
             "A DICOM object names its patient and study, and these never travel with a question. "
