@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and neither is on PATH."; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[worker,dicom,embedded,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[worker,dicom,embedded,web,otel,dev]"
 	@touch $@
 
 # The shell reads the variables itself, so quotes in a prompt stay what they are.
