@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator, Sequence
+from copy import copy
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -13,7 +14,7 @@ from medgemma_client.question import Wanted, images_that_fit, make_deadline
 from medgemma_client.request import Question, served_model
 from medgemma_tasks.asking import Prompt
 from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest, JobNotFound
-from medgemma_tasks.layout import check_job_id
+from medgemma_tasks.layout import check_job_id, check_tenant
 from medgemma_tasks.ledger import Ledger, spell_request
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import (
@@ -56,6 +57,14 @@ class Client:
         self._live = LiveState(self.settings)
         self._ledger = Ledger(Store(self.settings), self._live)
         self._publish = Publisher(self.settings)
+
+    def of_tenant(self, tenant: str) -> Client:
+        """The same connections, for another tenant's jobs. Raises InvalidRequest."""
+        other = copy(self)
+        other.settings = self.settings.model_copy(update={"tenant": check_tenant(tenant)})
+        other._live = self._live.of_tenant(tenant)
+        other._ledger = Ledger(self._ledger.store, other._live)
+        return other
 
     def submit(
         self,

@@ -218,8 +218,16 @@ class Result:
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write the report, one self-contained HTML page. Raises FileUnwritable."""
-        page = self._report().encode()
-        return write_file(Path(path), page)
+        return write_file(Path(path), self.report_html().encode())
+
+    def report_html(self) -> str:
+        """The report itself."""
+        from medgemma_client.report import render_report
+
+        images = [self._backdrop(index) for index in range(len(self.record.images))]
+        maps = [explanation.image_scores for explanation in self.explanations]
+        fine = [explanation.patch_scores for explanation in self.explanations]
+        return render_report(self.record, self.request, images, maps, fine)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write result.json, relevancy.npz, heatmap-k.png, overlay-k.png and report.html.
@@ -232,7 +240,7 @@ class Result:
         from medgemma_tasks.pictures import to_png
 
         files = {name: self.artifact(name) for name in self.record.artifacts}
-        files["report.html"] = self._report().encode()
+        files["report.html"] = self.report_html().encode()
         if self.is_volume:
             files[SLICES] = to_png(self.slices())
         target = make_folder(folder)
@@ -246,14 +254,6 @@ class Result:
             for name, content in files.items():
                 write_file(target / name, content)
         return target
-
-    def _report(self) -> str:
-        from medgemma_client.report import render_report
-
-        images = [self._backdrop(index) for index in range(len(self.record.images))]
-        maps = [explanation.image_scores for explanation in self.explanations]
-        fine = [explanation.patch_scores for explanation in self.explanations]
-        return render_report(self.record, self.request, images, maps, fine)
 
     def _backdrop(self, index: int) -> Image:
         from medgemma_tasks.backdrop import backdrop
