@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +16,7 @@ from medgemma_client.request import Question, served_model
 from medgemma_tasks.allowances import Allowances
 from medgemma_tasks.asking import Prompt
 from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest, JobNotFound
-from medgemma_tasks.layout import check_job_id, check_tenant
+from medgemma_tasks.layout import MODELS, check_job_id, check_tenant
 from medgemma_tasks.ledger import Ledger, spell_request
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import (
@@ -31,6 +31,7 @@ from medgemma_tasks.settings import Settings, load_settings
 from medgemma_tasks.store import Store
 
 if TYPE_CHECKING:
+    from medgemma_client.announcements import Announcements
     from medgemma_client.backfill.naming import Source as Rows
     from medgemma_client.backfill.rows import Defaults
     from medgemma_client.backfill.run import Backfill
@@ -248,6 +249,27 @@ class Client:
         from medgemma_client.statuses import Statuses
 
         return Statuses(self._ledger.store, self._live)
+
+    def announcements(
+        self, ended: Callable[[str, str], None], hearing: Callable[[bool], None]
+    ) -> Announcements:
+        """Who tells of each job, of any tenant, that ends."""
+        from medgemma_client.announcements import Announcements
+
+        return Announcements(self._live, ended, hearing)
+
+    @property
+    def allowances(self) -> Allowances:
+        """How much callers may ask, of any tenant."""
+        return self._allowances
+
+    def ping_redis(self) -> None:
+        """Raises BrokerUnreachable unless Redis answers."""
+        self._live.ping()
+
+    def ping_store(self) -> None:
+        """Raises StoreUnreachable or StoreRefused unless the store answers."""
+        self._ledger.store.exists(MODELS)
 
     def models(self) -> list[str]:
         """The names of all models that workers ever published to the store."""

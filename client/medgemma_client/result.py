@@ -216,6 +216,15 @@ class Result:
             raise InvalidRequest(f"Job {self.job_id} has no artifact of that name.")
         return self._ledger.artifact(self.job_id, self.record.artifacts[name])
 
+    def artifact_urls(self, seconds: int, endpoint: str | None = None) -> dict[str, str]:
+        """Of each artifact a URL that whoever has it can fetch it by, without credentials.
+
+        seconds: how long. endpoint: the store's address for those who get them, if it is another.
+        """
+        artifacts = self.record.artifacts
+        given = self._ledger.artifact_urls(self.job_id, artifacts.values(), seconds, endpoint)
+        return dict(zip(artifacts, given, strict=True))
+
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write the report, one self-contained HTML page. Raises FileUnwritable."""
         return write_file(Path(path), self.report_html().encode())

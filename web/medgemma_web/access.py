@@ -27,5 +27,4 @@ async def caller(
     return key
 
 
-Caller = Annotated[ApiKey, Depends(caller)]
 Service = Annotated[Backend, Depends(backend)]

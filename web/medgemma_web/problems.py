@@ -48,9 +48,6 @@ OF_HTTP = {404: "route_not_found", 405: "method_not_allowed", 413: "upload_too_l
 RETRY_SECONDS = 5
 """What a caller is told to wait who met a part that was away."""
 
-CLOSING = frozenset({408, 413})
-"""After these the rest of a body is not read, so that the connection cannot go on."""
-
 
 class Problem(BaseModel):
     """What went wrong."""
@@ -82,8 +79,6 @@ def problem(
         headers["Retry-After"] = str(retry_after)
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    if status in CLOSING:
-        headers["Connection"] = "close"
     body = {
         "type": f"urn:medgemma-explainer:{code}",
         "title": code.replace("_", " ").capitalize(),

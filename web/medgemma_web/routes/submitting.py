@@ -9,9 +9,10 @@ from starlette.datastructures import FormData, UploadFile
 
 from medgemma_client import Job
 from medgemma_client.errors import UploadMalformed
-from medgemma_web.access import Caller, Service
+from medgemma_web.access import Service
 from medgemma_web.answers import JobStatus
 from medgemma_web.asking import Question, read_question, read_question_with_images
+from medgemma_web.limits import Caller, one_job
 from medgemma_web.uploads import JSON, kind_of
 
 router = APIRouter()
@@ -35,9 +36,10 @@ async def submit(
     client = service.client(key.tenant)
 
     async def ask(question: Question, **pictures: Any) -> Job:
-        return await service.heavy(lambda: client.submit(**pictures, **question.options()))
+        said = {**pictures, **question.options(), "idempotency_key": idempotency_key}
+        return await service.heavy(lambda: client.submit(**said))
 
-    async with service.uploads.admitted(request):
+    async with one_job(service, key), service.uploads.admitted(request):
         if kind_of(request) == JSON:
             body = await service.uploads.json(request)
             said = await service.heavy(lambda: read_question_with_images(body))
@@ -46,7 +48,7 @@ async def submit(
             async with service.uploads.form(request) as form:
                 question = await service.heavy(lambda: read_question(_question(form)))
                 job = await ask(question, **await service.heavy(lambda: _pictures(form)))
-    status = JobStatus.of(await service.quick(job.status))
+    status = JobStatus.of(await service.status(key.tenant, job.id, changed=True))
     response.headers["Location"] = status.links.self
     return status
 
