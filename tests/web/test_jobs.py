@@ -13,6 +13,8 @@ from tests.web.asking import ask, ended, png
 
 Header = dict[str, str]
 
+pytestmark = pytest.mark.usefixtures("service")
+
 
 @pytest.fixture(scope="module")
 def done(api: httpx.Client, ours: Header) -> str:
