@@ -16,6 +16,7 @@ from medgemma_cli import dead, demo, evaluate, jobs, layers
 from medgemma_cli import purge as purge_command
 from medgemma_cli import queue as queue_command
 from medgemma_cli import reconcile as reconcile_command
+from medgemma_cli import serve as serve_command
 from medgemma_cli import sweep as sweep_command
 from medgemma_cli import worker as worker_command
 from medgemma_tasks.errors import InternalError, InvalidRequest, MedGemmaError
@@ -44,6 +45,8 @@ app.command("dead")(dead.dead)
 app.command("requeue")(dead.requeue)
 app.command("sweep")(sweep_command.sweep)
 app.command("purge")(purge_command.purge)
+app.command("serve")(serve_command.serve)
+app.add_typer(serve_command.keys, name="keys")
 app.command("evaluate")(evaluate.evaluate)
 app.command("layers")(layers.layers)
 
