@@ -62,7 +62,7 @@ export async function showSending(prompt, previews, send) {
 
 /** A job by its id, from wherever it stands to its end. */
 export async function showJob(id, { known = false } = {}) {
-  const signal = begin("Question");
+  const signal = begin("Under way");
   if (!known) asked(null, []);
   focusTitle("job");
   const work = async () => {
