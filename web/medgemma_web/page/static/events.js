@@ -13,30 +13,32 @@ export const ended = (status) => ["succeeded", "failed", "cancelled"].includes(s
 
 /** Each status of a job until it has ended; null while the gateway does not answer. */
 export async function* watch(id, signal) {
+  const hopeless = (error) =>
+    signal.aborted || (error instanceof api.Problem && !error.away && error.status !== 429);
   let pause = FIRST_PAUSE;
   let fruitless = 0;
   for (;;) {
-    try {
-      if (fruitless < STREAMS_TRIED) {
-        fruitless += 1;
+    if (fruitless < STREAMS_TRIED) {
+      fruitless += 1;
+      try {
         for await (const status of stream(id, signal)) {
           fruitless = 0;
           pause = FIRST_PAUSE;
           yield status;
           if (ended(status)) return;
         }
+      } catch (error) {
+        if (hopeless(error)) throw error;
       }
+    }
+    try {
       const status = await api.status(id, signal);
       yield status;
       if (ended(status)) return;
     } catch (error) {
-      if (signal.aborted || (error instanceof api.Problem && !error.away && error.status !== 429)) {
-        throw error;
-      }
-      if (error instanceof api.Problem) {
-        yield null;
-        fruitless = 0; // the next one may be another gateway
-      }
+      if (hopeless(error)) throw error;
+      yield null;
+      fruitless = 0; // what comes back may be another gateway
     }
     await sleep(pause, signal);
     pause = Math.min(pause * 1.5, LAST_PAUSE);

@@ -25,9 +25,12 @@ export function leaveJob() {
   shown.abort(new DOMException("left", "AbortError"));
   shown = new AbortController();
   cancelling = null;
-  $("frame").hidden = true;
-  $("frame").removeAttribute("srcdoc");
-  $("frame").style.height = "";
+  // A new frame each time: one that is used again would add to the history, and Back stay in it.
+  const frame = $("frame").cloneNode();
+  frame.hidden = true;
+  frame.removeAttribute("srcdoc");
+  frame.removeAttribute("style");
+  $("frame").replaceWith(frame);
   if (address) URL.revokeObjectURL(address);
   address = null;
   for (const id of ["alone", "download", "cancel", "under-way"]) $(id).hidden = true;
@@ -64,6 +67,7 @@ export async function showSending(prompt, previews, send) {
 export async function showJob(id, { known = false } = {}) {
   const signal = begin("Under way");
   if (!known) asked(null, []);
+  step("waiting", null, "Looking where it stands");
   focusTitle("job");
   const work = async () => {
     for await (const status of watch(id, signal)) {
@@ -113,7 +117,7 @@ async function finish(id, status, signal) {
   }
   const html = await api.report(id, signal);
   if (signal.aborted) return;
-  end("Answer");
+  end("Relevancy report");
   say("Done: the report is below");
   address = URL.createObjectURL(new Blob([html], { type: "text/html;charset=utf-8" }));
   $("alone").href = $("download").href = address;

@@ -34,7 +34,7 @@ function askForKey(problem = null) {
   show("key");
   $("forget-key").hidden = true;
   $("key-problem").replaceChildren(...(problem ? [problemBox(problem)] : []));
-  $("key-value").focus();
+  $("key-value").select(); // a wrong one is written over
 }
 
 function route({ start = false } = {}) {

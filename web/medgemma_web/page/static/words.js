@@ -65,6 +65,9 @@ const KNOWN = {
   job_cancelled: ["Cancelled", "Nothing was explained. Ask again whenever you like."],
 };
 
+/** Their title says all that the gateway's sentence does. */
+const SAID = ["job_cancelled", "key_unknown"];
+
 export function explain(problem) {
   const [title, advice] = KNOWN[problem.code] ?? [null, null];
   if (title !== null) return { title, advice };
@@ -82,7 +85,7 @@ export function problemBox(problem, ...more) {
     "div",
     { className: "alert", role: "alert" },
     el("h3", {}, title),
-    problem.message && problem.code !== "job_cancelled" ? el("p", { dir: "auto" }, problem.message) : null,
+    problem.message && !SAID.includes(problem.code) ? el("p", { dir: "auto" }, problem.message) : null,
     advice || wait ? el("p", {}, (advice ?? "") + wait) : null,
     problem.code !== "away" ? el("p", {}, el("code", {}, problem.code)) : null,
     more.length ? el("div", { className: "row" }, ...more) : null,
