@@ -25,14 +25,16 @@ def make_worker_app(settings: Settings, counters: Counters | None = None) -> Cel
 
     counters: what its child counts in; a page of its own where nobody watches.
     """
-    from celery.signals import worker_process_init
+    from billiard.util import get_logger
+    from celery.signals import setup_logging, worker_process_init
 
     from medgemma_tasks.live import LiveState
+    from medgemma_tasks.logs import set_up_logs
     from medgemma_tasks.queue import make_app
     from medgemma_worker import process, task
     from medgemma_worker.board import Board
     from medgemma_worker.parent import shutdown
-    from medgemma_worker.parent.health import Health, Voice
+    from medgemma_worker.parent.health import Health, Voice, device_of
     from medgemma_worker.parent.intake import Intake
     from medgemma_worker.parent.lanes import Lanes, order_by
     from medgemma_worker.parent.lease import Lease
@@ -51,7 +53,15 @@ def make_worker_app(settings: Settings, counters: Counters | None = None) -> Cel
     def start(**_: Any) -> None:
         process.start(settings, board)
 
+    def log_json(**_: Any) -> None:
+        set_up_logs("json", device=device_of(os.environ, settings.device))
+        get_logger().propagate = True  # the pool's own, which would write lines by itself
+
     worker_process_init.connect(start, weak=False, dispatch_uid="medgemma")
+    if settings.log_format == "json":
+        log_json()  # now: Celery warns of this and that before it sets up logs
+        # Whoever is connected keeps it from doing so in a way of its own, in parent and child.
+        setup_logging.connect(log_json, weak=False, dispatch_uid="medgemma")
     return app
 
 
@@ -77,6 +87,8 @@ def main(name: str | None = None, counters: str | None = None) -> None:
     with nullcontext() if supervised else beside_this_process(name, device, file):
         app.worker_main(
             [
+                # Its banner is no JSON.
+                *(["--quiet"] if settings.log_format == "json" else []),
                 "worker",
                 "--loglevel=INFO",
                 # No worker needs to know the others: mingling and gossip only delay the start.

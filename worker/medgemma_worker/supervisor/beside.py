@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from medgemma_tasks.errors import MedGemmaError
+from medgemma_tasks.logs import set_up_logs
 from medgemma_tasks.models import WorkerHealth
 from medgemma_tasks.settings import load_settings
 from medgemma_worker.counters import Counters
@@ -76,6 +77,7 @@ def beside_this_process(name: str, device: str, counters: int) -> Iterator[None]
 def main(name: str, device: str, counters: str) -> None:
     """Do all this until this process is ended."""
     settings = load_settings()
+    set_up_logs(settings.log_format, device=device)
     alone = Alone(name, device, Counters(int(counters)), os.getppid())
     with ExitStack() as stack:
         stack.enter_context(telling(settings))
@@ -90,5 +92,4 @@ def main(name: str, device: str, counters: str) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     main(*sys.argv[1:])

@@ -55,7 +55,8 @@ def marked_failed(run: Run, step: Step) -> Explained:
     except Exception as error:  # noqa: BLE001 - every failure ends in the job's record
         ours = as_error(error, run.job_id)
         if not isinstance(error, MedGemmaError):
-            log.error("job %s: %s\n%s", run.job_id, ours.code, trace(error))
+            said = (run.job_id, ours.code, trace(error))
+            log.error("job %s: %s\n%s", *said, extra={"code": ours.code})
         # The start that was one too many was none.
         number = ours.details["attempts"] if isinstance(ours, WorkerLost) else run.number
         _committer(run).failure(ours, number, run.watch)
@@ -197,6 +198,8 @@ def patiently(action: Callable[[], T], patience: float = PATIENCE) -> T:
         except TROUBLE as error:
             if time.monotonic() + pause > deadline:
                 raise
-            log.warning("waiting for a part that is away (%s)", error.code)
+            log.warning(
+                "waiting for a part that is away (%s)", error.code, extra={"code": error.code}
+            )
         time.sleep(jittered(pause))
         pause = min(2 * pause, LONGEST_PAUSE)
