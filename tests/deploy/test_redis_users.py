@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 import redis
+from pydantic import SecretStr
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from medgemma_cli.embedded.process import HOST, Launch
 from medgemma_cli.embedded.redis import EmbeddedRedis, redis_program
-from medgemma_tasks import workers
+from medgemma_client.client import Client
+from medgemma_tasks import backlog, dropped, workers
 from medgemma_tasks.errors import InternalError, JobCancelled, WorkerLost
 from medgemma_tasks.in_hand import UNACKED
 from medgemma_tasks.live import LiveState
@@ -37,7 +39,12 @@ from tests.stub_engine import ANSWER
 
 ROOT = Path(__file__).parents[2]
 WAIT = 40.0
-PASSWORDS = {"default": "a" * 32, "worker": "b" * 32, "client": "c" * 32}
+PASSWORDS = {
+    name: letter * 32
+    for name, letter in zip(
+        ("default", "worker", "client", "gateway", "exporter"), "abcde", strict=True
+    )
+}
 ONCE = Retry(NoBackoff(), 0)
 QUEUE = queue_names("phantom")[0]
 
@@ -64,6 +71,8 @@ class GuardedRedis(EmbeddedRedis):
                 "REDIS_PASSWORD": PASSWORDS["default"],
                 "REDIS_WORKER_PASSWORD": PASSWORDS["worker"],
                 "REDIS_CLIENT_PASSWORD": PASSWORDS["client"],
+                "REDIS_GATEWAY_PASSWORD": PASSWORDS["gateway"],
+                "REDIS_EXPORTER_PASSWORD": PASSWORDS["exporter"],
             },
         )
 
@@ -120,6 +129,9 @@ def test_a_worker_and_a_client_do_all_their_work_as_users_of_their_own(
     with first:
         service = Service(client_settings, first)
         assert service.ask("What is there?").wait(WAIT).answer == ANSWER
+        for tenant in ("local", "other"):
+            ask_by_the_gateway(guarded, client_settings, tenant)
+        look_as_the_exporter(guarded)
         assert service.ask("sleep 0.2 die once").wait(WAIT).record.attempt == 2
         with pytest.raises(WorkerLost):
             service.ask("die").wait(WAIT)
@@ -158,6 +170,30 @@ def test_a_worker_and_a_client_do_all_their_work_as_users_of_their_own(
             assert second.wait(WAIT) == 0
         assert service.client.models() == ["phantom"]
     assert refusals(operator) == []
+
+
+def ask_by_the_gateway(guarded: GuardedRedis, settings: Settings, tenant: str) -> None:
+    """Whatever a client does, for any tenant."""
+    url = SecretStr(guarded.as_user("gateway"))
+    client = Client(settings.model_copy(update={"broker_url": url, "tenant": tenant}))
+    assert client.submit(picture(), "What is there, gateway?").wait(WAIT).answer == ANSWER
+    failing = client.submit(picture(), "crash please, gateway")
+    with pytest.raises(InternalError):
+        failing.wait(WAIT)
+    assert client.submit(picture(), "crash please, gateway").id == failing.id
+    with pytest.raises(InternalError):
+        failing.wait(WAIT)
+    cancelled = client.submit(picture(), "sleep 20 gateway")
+    assert cancelled.cancel()
+    with pytest.raises(JobCancelled):
+        cancelled.wait(WAIT)
+
+
+def look_as_the_exporter(guarded: GuardedRedis) -> None:
+    with redis.Redis.from_url(guarded.as_user("exporter"), decode_responses=True) as connection:
+        backlog.waiting(connection, lambda _tenant, _job: None)
+        assert [worker.model for worker in workers.workers(connection)] == ["phantom"]
+        dropped.counted(connection)
 
 
 def test_a_worker_may_take_guests_and_turn_its_queues_round(
@@ -257,9 +293,29 @@ THE_CLIENT = (
     f"LPUSH {JOB}.reply.celery.pidbox x",
     f"EVAL return(redis.call('rpop','{QUEUE}')) 0",
 )
+THE_GATEWAY = (
+    *(command for command in THE_CLIENT if "other" not in command and "done" not in command),
+    "SET medgemma:worker:phantom:x 1",
+    "SET medgemma:dropped:no-request 1",
+    f"SET medgemma:held:other:{JOB} 1",  # a worker's claim to a job
+)
+THE_EXPORTER = (
+    f"LPUSH {QUEUE} x",
+    f"RPOP {QUEUE}",
+    f"DEL {QUEUE}",
+    "HDEL unacked x",
+    "SET medgemma:lock:reconcile 1",
+    f"SET medgemma:live:local:{JOB} 1",
+    f"EXPIRE medgemma:live:local:{JOB} 1",
+    f"PUBLISH medgemma:done:local:{JOB} 1",
+    f"SUBSCRIBE medgemma:done:local:{JOB}",
+    "PUBLISH /0.celery.pidbox {}",
+)
 FORBIDDEN = [
-    *((user, command) for user in ("worker", "client") for command in DANGEROUS),
+    *((user, command) for user in PASSWORDS if user != "default" for command in DANGEROUS),
     *(("client", command) for command in THE_CLIENT),
+    *(("gateway", command) for command in THE_GATEWAY),
+    *(("exporter", command) for command in THE_EXPORTER),
 ]
 
 
@@ -278,7 +334,7 @@ def test_whatever_is_not_its_own_is_refused(
     assert operator.llen(QUEUE) == 1
 
 
-@pytest.mark.parametrize("user", ["worker", "client", "default", "nobody"])
+@pytest.mark.parametrize("user", [*PASSWORDS, "nobody"])
 def test_nobody_comes_in_without_the_right_password(guarded: GuardedRedis, user: str) -> None:
     with (
         redis.Redis(port=guarded.port, username=user, password="wrong", retry=ONCE) as client,
