@@ -183,6 +183,8 @@ def ask_by_the_gateway(guarded: GuardedRedis, settings: Settings, tenant: str) -
     assert client.submit(picture(), "crash please, gateway").id == failing.id
     with pytest.raises(InternalError):
         failing.wait(WAIT)
+    with redis.Redis.from_url(guarded.as_user("gateway")) as connection:
+        connection.pubsub().psubscribe("medgemma:done:*:*")
     cancelled = client.submit(picture(), "sleep 20 gateway")
     assert cancelled.cancel()
     with pytest.raises(JobCancelled):
