@@ -7,15 +7,14 @@ for KEDA's kind, the one beside its manifest.
 from __future__ import annotations
 
 import json
-import os
 import re
+import shutil
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
-import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
@@ -308,20 +307,11 @@ def test_workers_are_scaled_on_jobs_that_wait_and_run_as_the_exporter_tells(
 
 
 def test_a_namespace_and_a_model_are_said_once_and_scaling_follows(tmp_path: Path) -> None:
-    overlay = {
-        "namespace": "another",
-        "resources": [os.path.relpath(FOLDER / "base", tmp_path)],
-        "components": [os.path.relpath(FOLDER / "keda", tmp_path)],
-        "configMapGenerator": [
-            {
-                "name": "medgemma-config",
-                "behavior": "merge",
-                "literals": ["MEDGEMMA_MODEL=phantom"],
-            }
-        ],
-    }
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
-    for trigger in named(rendered(tmp_path), "ScaledObject", "worker")["spec"]["triggers"]:
+    folder = Path(shutil.copytree(FOLDER, tmp_path / "kubernetes")) / "overlays" / "example"
+    path = folder / "kustomization.yaml"
+    text = path.read_text().replace("namespace: medgemma\n", "namespace: another\n")
+    path.write_text(re.sub("MEDGEMMA_MODEL=.*", "MEDGEMMA_MODEL=phantom", text))
+    for trigger in named(rendered(folder), "ScaledObject", "worker")["spec"]["triggers"]:
         assert trigger["metadata"]["url"] == "http://exporter.another.svc:9464/metrics"
         assert '{model="phantom"' in trigger["metadata"]["valueLocation"]
 
