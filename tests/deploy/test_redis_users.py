@@ -24,12 +24,14 @@ from medgemma_tasks.errors import InternalError, JobCancelled, WorkerLost
 from medgemma_tasks.in_hand import UNACKED
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import WorkerHealth, WorkerState
+from medgemma_tasks.orders import order
 from medgemma_tasks.queue import make_app, publish, queue_names
 from medgemma_tasks.settings import Settings, load_settings
 from medgemma_worker.board import Board
 from medgemma_worker.guests import Guests
 from medgemma_worker.parent.hosted import give_back
 from medgemma_worker.parent.lanes import Lane
+from medgemma_worker.parent.taken_out import Orders
 from medgemma_worker.places import Hosted
 from tests.parts import JOB, picture
 from tests.service.harness import Service, WorkerProcess
@@ -160,7 +162,7 @@ def test_a_worker_and_a_client_do_all_their_work_as_users_of_their_own(
     assert refusals(operator) == []
 
 
-def test_a_worker_may_take_guests_and_turn_its_queues_round(
+def test_a_worker_may_take_guests_turn_its_queues_round_and_drain(
     guarded: GuardedRedis, operator: Any, stack_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEDGEMMA_BROKER_URL", guarded.as_user("worker"))
@@ -195,6 +197,11 @@ def test_a_worker_may_take_guests_and_turn_its_queues_round(
     lane.look()
     lane.look()
     assert board.bulk_first
+    with live.connected() as connection:
+        order(connection, workers.workers(connection)[0], out=True)
+    orders = Orders(board, live, "one", "")
+    orders.look(lambda: False)
+    assert board.emptied
     assert refusals(operator) == []
 
 
@@ -248,6 +255,7 @@ THE_CLIENT = (
     "SET medgemma:lock:reconcile 1",
     "SET medgemma:lock:bulk-first:phantom 1",
     "SET medgemma:running:x 1",
+    "SET medgemma:order:phantom/gpu-0@here 1",
     f"SUBSCRIBE medgemma:done:other:{JOB}",
     f"PUBLISH medgemma:done:other:{JOB} 1",
     "PUBLISH /0.celery.pidbox {}",  # by which a worker is told to shut down
