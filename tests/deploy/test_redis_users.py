@@ -12,28 +12,30 @@ from typing import Any
 
 import pytest
 import redis
-from pydantic import SecretStr
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from medgemma_cli.embedded.process import HOST, Launch
 from medgemma_cli.embedded.redis import EmbeddedRedis, redis_program
-from medgemma_client.client import Client
 from medgemma_tasks import backlog, dropped, workers
 from medgemma_tasks.errors import InternalError, JobCancelled, WorkerLost
 from medgemma_tasks.in_hand import UNACKED
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import WorkerHealth, WorkerState
+from medgemma_tasks.orders import order
 from medgemma_tasks.queue import make_app, publish, queue_names
 from medgemma_tasks.settings import Settings, load_settings
 from medgemma_worker.board import Board
 from medgemma_worker.guests import Guests
 from medgemma_worker.parent.hosted import give_back
 from medgemma_worker.parent.lanes import Lane
+from medgemma_worker.parent.taken_out import Orders
 from medgemma_worker.places import Hosted
 from tests.parts import JOB, picture
-from tests.service.harness import Service, WorkerProcess
+from tests.service.harness import Service, WorkerProcess, until
 from tests.stub_engine import ANSWER
+from tests.web.asking import ask, ended
+from tests.web.gateway import GatewayProcess
 
 ROOT = Path(__file__).parents[2]
 WAIT = 40.0
@@ -121,14 +123,17 @@ def refusals(operator: Any) -> list[str]:
 
 
 def test_a_worker_and_a_client_do_all_their_work_as_users_of_their_own(
-    guarded: GuardedRedis, operator: Any, client_settings: Settings, tmp_path: Path
+    guarded: GuardedRedis,
+    operator: Any,
+    client_settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first, second = (worker_of(guarded, tmp_path, name) for name in ("first", "second"))
     with first:
         service = Service(client_settings, first)
         assert service.ask("What is there?").wait(WAIT).answer == ANSWER
-        for tenant in ("local", "other"):
-            ask_by_the_gateway(guarded, client_settings, tenant)
+        ask_by_the_gateway(guarded, tmp_path, monkeypatch)
         look_as_the_exporter(guarded)
         assert service.ask("sleep 0.2 die once").wait(WAIT).record.attempt == 2
         with pytest.raises(WorkerLost):
@@ -169,23 +174,25 @@ def test_a_worker_and_a_client_do_all_their_work_as_users_of_their_own(
     assert refusals(operator) == []
 
 
-def ask_by_the_gateway(guarded: GuardedRedis, settings: Settings, tenant: str) -> None:
-    """Whatever a client does, for any tenant."""
-    url = SecretStr(guarded.as_user("gateway"))
-    client = Client(settings.model_copy(update={"broker_url": url, "tenant": tenant}))
-    assert client.submit(picture(), "What is there, gateway?").wait(WAIT).answer == ANSWER
-    failing = client.submit(picture(), "crash please, gateway")
-    with pytest.raises(InternalError):
-        failing.wait(WAIT)
-    assert client.submit(picture(), "crash please, gateway").id == failing.id
-    with pytest.raises(InternalError):
-        failing.wait(WAIT)
-    with redis.Redis.from_url(guarded.as_user("gateway")) as connection:
-        connection.pubsub().psubscribe("medgemma:done:*:*")
-    cancelled = client.submit(picture(), "sleep 20 gateway")
-    assert cancelled.cancel()
-    with pytest.raises(JobCancelled):
-        cancelled.wait(WAIT)
+def ask_by_the_gateway(
+    guarded: GuardedRedis, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever callers of two tenants do."""
+    with monkeypatch.context() as patch:
+        patch.setenv("MEDGEMMA_BROKER_URL", guarded.as_user("gateway"))
+        with GatewayProcess(folder) as gateway, gateway.client() as api:
+            theirs = gateway.header("other")
+            until(lambda: api.get("/v1/models", headers=theirs).status_code == 200, 5)
+            for header in (gateway.ours, theirs):
+                for _ in range(2):
+                    asked = ask(api, header, "What is there, gateway?", key="once")
+                    assert ended(api, header, asked.headers["Location"])["state"] == "succeeded"
+                for _ in range(2):  # the second time it is put back: archived, locked, queued
+                    where = ask(api, header, "crash please, gateway").headers["Location"]
+                    assert ended(api, header, where)["state"] == "failed"
+                where = ask(api, header, "sleep 20 gateway").headers["Location"]
+                assert api.delete(where, headers=header).json()["state"] == "cancelled"
+            assert api.get("/readyz").status_code == 200
 
 
 def look_as_the_exporter(guarded: GuardedRedis) -> None:
@@ -195,7 +202,7 @@ def look_as_the_exporter(guarded: GuardedRedis) -> None:
         dropped.counted(connection)
 
 
-def test_a_worker_may_take_guests_and_turn_its_queues_round(
+def test_a_worker_may_take_guests_turn_its_queues_round_and_drain(
     guarded: GuardedRedis, operator: Any, stack_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEDGEMMA_BROKER_URL", guarded.as_user("worker"))
@@ -230,6 +237,11 @@ def test_a_worker_may_take_guests_and_turn_its_queues_round(
     lane.look()
     lane.look()
     assert board.bulk_first
+    with live.connected() as connection:
+        order(connection, workers.workers(connection)[0], out=True)
+    orders = Orders(board, live, "one", "")
+    orders.look(lambda: False)
+    assert board.emptied
     assert refusals(operator) == []
 
 
@@ -276,6 +288,7 @@ THE_CLIENT = (
     "SET medgemma:lock:reconcile 1",
     "SET medgemma:lock:bulk-first:phantom 1",
     "SET medgemma:running:x 1",
+    "SET medgemma:order:phantom/gpu-0@here 1",
     f"SUBSCRIBE medgemma:done:other:{JOB}",
     f"PUBLISH medgemma:done:other:{JOB} 1",
     "PUBLISH /0.celery.pidbox {}",  # by which a worker is told to shut down

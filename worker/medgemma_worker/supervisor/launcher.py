@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
 from medgemma_tasks.models import WorkerHealth, WorkerState
 from medgemma_tasks.settings import Settings
 from medgemma_worker.exits import LOAD_FAILED, SOME_GIVEN_UP
+from medgemma_worker.post import POST
 from medgemma_worker.supervisor.devices import Device
 from medgemma_worker.supervisor.metrics import serving
 from medgemma_worker.supervisor.places import telling
@@ -100,6 +102,8 @@ class _Child:
     command: Sequence[str]
     healthy_after: float
     first_pause: float
+    post: str = field(default_factory=lambda: secrets.token_hex(8))
+    """What its workers have in common, one after the other."""
     process: subprocess.Popen[bytes] | None = None
     restarts: int = 0
     """Since the supervisor began."""
@@ -144,7 +148,7 @@ class _Child:
         self._started = time.monotonic()
         self.process = subprocess.Popen(  # noqa: S603 - a list, no shell
             tied_to_parent(command),
-            env=child_environment(self.settings, self.device),
+            env={**child_environment(self.settings, self.device), POST: self.post},
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # its group can be killed, and a Ctrl-C reaches us alone
         )
