@@ -17,6 +17,7 @@ from medgemma_cli import doctor as doctor_command
 from medgemma_cli import purge as purge_command
 from medgemma_cli import queue as queue_command
 from medgemma_cli import reconcile as reconcile_command
+from medgemma_cli import serve as serve_command
 from medgemma_cli import sweep as sweep_command
 from medgemma_cli import worker as worker_command
 from medgemma_tasks.errors import InternalError, InvalidRequest, MedGemmaError
@@ -47,6 +48,8 @@ app.command("dead")(dead.dead)
 app.command("requeue")(dead.requeue)
 app.command("sweep")(sweep_command.sweep)
 app.command("purge")(purge_command.purge)
+app.command("serve")(serve_command.serve)
+app.add_typer(serve_command.keys, name="keys")
 app.command("evaluate")(evaluate.evaluate)
 app.command("layers")(layers.layers)
 
