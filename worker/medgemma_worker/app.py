@@ -1,5 +1,5 @@
 """The worker's Celery app, and the program that runs one worker:
-``python -m medgemma_worker.app [NAME]``.
+``python -m medgemma_worker.app [NAME [COUNTERS]]``.
 
 It serves the one device that its environment shows it, with one child. The parent imports no torch.
 """
@@ -17,9 +17,14 @@ from medgemma_tasks.settings import Settings, load_settings
 if TYPE_CHECKING:
     from celery import Celery
 
+    from medgemma_worker.counters import Counters
 
-def make_worker_app(settings: Settings) -> Celery:
-    """The app of a worker: the queues' settings, the task, and what its child does at its start."""
+
+def make_worker_app(settings: Settings, counters: Counters | None = None) -> Celery:
+    """The app of a worker: the queues' settings, the task, and what its child does at its start.
+
+    counters: what its child counts in; a page of its own where nobody watches.
+    """
     from celery.signals import worker_process_init
 
     from medgemma_tasks.live import LiveState
@@ -35,7 +40,7 @@ def make_worker_app(settings: Settings) -> Celery:
     from medgemma_worker.parent.taken_out import TakenOut
     from medgemma_worker.parent.watch import Watch
 
-    app, board, live = make_app(settings), Board(), LiveState(settings)
+    app, board, live = make_app(settings), Board(counters), LiveState(settings)
     # What the parent's steps and requests work with.
     app.board, app.live = board, live  # type: ignore[attr-defined]
     app.voice = Voice(settings, board, live)  # type: ignore[attr-defined]
@@ -51,21 +56,26 @@ def make_worker_app(settings: Settings) -> Celery:
     return app
 
 
-def main(name: str | None = None) -> None:
+def main(name: str | None = None, counters: str | None = None) -> None:
     """Run a worker until it is told to stop. SIGTERM lets the running job go on for
     MEDGEMMA_SHUTDOWN_GRACE seconds, then gives it back to the queue.
 
-    ``name`` tells it from the others of this host; the supervisor gives that of its device, and
-    reconciles for all its workers. One that runs alone does so itself.
+    ``name`` tells it from the others of this host; the supervisor gives that of its device and the
+    descriptor of what its child counts in, and reconciles for all its workers. One that runs alone
+    has a process beside it that does so, and serves its metrics.
     """
-    from medgemma_worker.supervisor.reconciler import beside_this_process
+    os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # read when celery is imported
+    from medgemma_worker.counters import Counters
+    from medgemma_worker.parent.health import device_of
+    from medgemma_worker.supervisor.beside import beside_this_process
 
     supervised = name is not None
-    os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # read when celery is imported
+    page, file = Counters.shared() if counters is None else (Counters(int(counters)), int(counters))
     settings = load_settings()
     name = name or f"{model_slug(settings.model)}-{os.getpid()}"
-    app = make_worker_app(settings)
-    with nullcontext() if supervised else beside_this_process():
+    app = make_worker_app(settings, page)
+    device = device_of(os.environ, settings.device)
+    with nullcontext() if supervised else beside_this_process(name, device, file):
         app.worker_main(
             [
                 "worker",
@@ -87,4 +97,4 @@ def __getattr__(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main(*sys.argv[1:3])

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from medgemma_tasks.models import Stage
+from medgemma_worker.counters import Counters
 from medgemma_worker.places import MOST_GUESTS, PLACES, Hosted, InHand, Place, read
 
 
@@ -54,7 +55,9 @@ class _Page(ctypes.Structure):
 class Board:
     """The page. Make it before the fork; times are of the monotonic clock, which all share."""
 
-    def __init__(self) -> None:
+    def __init__(self, counters: Counters | None = None) -> None:
+        self.counters = counters or Counters()
+        """What the child counts, for whoever watches; it may outlive this page."""
         self._memory = mmap.mmap(-1, ctypes.sizeof(_Page))
         self._page = _Page.from_buffer(self._memory)
         self._places: dict[str, int] = {}

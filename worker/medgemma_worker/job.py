@@ -99,7 +99,9 @@ class JobRunner:
             request = self._request(job_id)
         except InvalidRequest as error:
             log.info("job %s: %s", job_id, error.code)
-            commit = Committer(around.ledger, around.live, job_id, datetime.now(UTC))
+            commit = Committer(
+                around.ledger, around.live, job_id, datetime.now(UTC), around.board.counters
+            )
             commit.failure(error, 0, Stopwatch())
             return
         if request is None:
