@@ -39,6 +39,7 @@ def make_worker_app(settings: Settings, counters: Counters | None = None) -> Cel
     from medgemma_worker.parent.lanes import Lanes, order_by
     from medgemma_worker.parent.lease import Lease
     from medgemma_worker.parent.running import Running
+    from medgemma_worker.parent.taken_out import TakenOut
     from medgemma_worker.parent.watch import Watch
 
     app, board, live = make_app(settings), Board(counters), LiveState(settings)
@@ -46,7 +47,7 @@ def make_worker_app(settings: Settings, counters: Counters | None = None) -> Cel
     app.board, app.live = board, live  # type: ignore[attr-defined]
     app.voice = Voice(settings, board, live)  # type: ignore[attr-defined]
     task.register(app, settings, board)
-    app.steps["consumer"].update((Health, Intake, Lanes, Lease, Running, Watch))
+    app.steps["consumer"].update((Health, Intake, Lanes, Lease, Running, TakenOut, Watch))
     app.conf.broker_transport_options["queue_order_strategy"] = order_by(board)
     shutdown.install(app, board)
 

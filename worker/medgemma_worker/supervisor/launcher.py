@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from medgemma_tasks.models import WorkerHealth, WorkerState
 from medgemma_tasks.settings import Settings
 from medgemma_worker.counters import Counters
 from medgemma_worker.exits import LOAD_FAILED, SOME_GIVEN_UP
+from medgemma_worker.post import POST
 from medgemma_worker.supervisor.devices import Device
 from medgemma_worker.supervisor.metrics import Fleet, serving
 from medgemma_worker.supervisor.places import telling
@@ -106,6 +108,8 @@ class _Child:
     command: Sequence[str]
     healthy_after: float
     first_pause: float
+    post: str = field(default_factory=lambda: secrets.token_hex(8))
+    """What its workers have in common, one after the other."""
     process: subprocess.Popen[bytes] | None = None
     restarts: int = 0
     """Since the supervisor began."""
@@ -184,7 +188,7 @@ class _Child:
         self._started = time.monotonic()
         self.process = subprocess.Popen(  # noqa: S603 - a list, no shell
             tied_to_parent(command),
-            env=child_environment(self.settings, self.device),
+            env={**child_environment(self.settings, self.device), POST: self.post},
             stdin=subprocess.DEVNULL,
             pass_fds=(self._file,),
             start_new_session=True,  # its group can be killed, and a Ctrl-C reaches us alone
