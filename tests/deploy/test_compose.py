@@ -20,7 +20,6 @@ from redis.retry import Retry
 
 from medgemma_cli.embedded.process import free_port
 from medgemma_cli.embedded.redis import redis_program
-from medgemma_tasks.settings import Settings
 from tests.tools import tool
 
 ROOT = Path(__file__).parents[2]
@@ -163,13 +162,6 @@ def test_what_is_built_and_mounted_is_there(services: dict[str, dict[str, Any]])
                 dockerfile = (ROOT / service["build"]["dockerfile"]).read_text()
                 assert f"COPY deploy/{Path(part).name} /opt/medgemma/" in dockerfile
                 assert (ROOT / "deploy" / Path(part).name).is_file()
-
-
-def test_variables_of_ours_are_settings(services: dict[str, dict[str, Any]]) -> None:
-    known = {f"MEDGEMMA_{field.upper()}" for field in Settings.model_fields}
-    for service in services.values():
-        given = {name for name in service.get("environment", {}) if name.startswith("MEDGEMMA_")}
-        assert {name for name in given if not name.startswith("MEDGEMMA_WEB_")} <= known
 
 
 def test_what_is_ours_writes_nothing_but_temporary_files_and_its_volumes(

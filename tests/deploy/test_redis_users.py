@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 import redis
+from pydantic import SecretStr
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from medgemma_cli.embedded.process import HOST, Launch
 from medgemma_cli.embedded.redis import EmbeddedRedis, redis_program
-from medgemma_tasks import backlog, dropped, workers
+from medgemma_tasks import workers
 from medgemma_tasks.errors import InternalError, JobCancelled, WorkerLost
 from medgemma_tasks.in_hand import UNACKED
 from medgemma_tasks.live import LiveState
@@ -26,6 +27,7 @@ from medgemma_tasks.orders import order
 from medgemma_tasks.queue import make_app, publish, queue_names
 from medgemma_tasks.settings import Settings, load_settings
 from medgemma_worker.board import Board
+from medgemma_worker.exporter.looking import Looker
 from medgemma_worker.guests import Guests
 from medgemma_worker.parent.hosted import give_back
 from medgemma_worker.parent.lanes import Lane
@@ -134,7 +136,7 @@ def test_a_worker_and_a_client_do_all_their_work_as_users_of_their_own(
         service = Service(client_settings, first)
         assert service.ask("What is there?").wait(WAIT).answer == ANSWER
         ask_by_the_gateway(guarded, tmp_path, monkeypatch)
-        look_as_the_exporter(guarded)
+        look_as_the_exporter(guarded, client_settings)
         assert service.ask("sleep 0.2 die once").wait(WAIT).record.attempt == 2
         with pytest.raises(WorkerLost):
             service.ask("die").wait(WAIT)
@@ -195,11 +197,12 @@ def ask_by_the_gateway(
             assert api.get("/readyz").status_code == 200
 
 
-def look_as_the_exporter(guarded: GuardedRedis) -> None:
-    with redis.Redis.from_url(guarded.as_user("exporter"), decode_responses=True) as connection:
-        backlog.waiting(connection, lambda _tenant, _job: None)
-        assert [worker.model for worker in workers.workers(connection)] == ["phantom"]
-        dropped.counted(connection)
+def look_as_the_exporter(guarded: GuardedRedis, settings: Settings) -> None:
+    """All that its metrics are made of."""
+    url = SecretStr(guarded.as_user("exporter"))
+    seen = Looker(settings.model_copy(update={"broker_url": url})).look()
+    assert [worker.model for worker in seen.team] == list(seen.jobs) == ["phantom"]
+    assert seen.store
 
 
 def test_a_worker_may_take_guests_turn_its_queues_round_and_drain(
