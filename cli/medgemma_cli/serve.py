@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,12 +36,14 @@ def serve(
     Settings are MEDGEMMA_WEB_... of the environment: docs/http-api.md.
     """
     _check_installed()
+    from medgemma_tasks.logs import set_up_logs
     from medgemma_tasks.settings import load_settings
     from medgemma_web.server import serve as run
     from medgemma_web.settings import load_web_settings
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    run(load_settings(), load_web_settings(host=host, port=port, keys_file=file))
+    settings = load_settings()
+    set_up_logs(settings.log_format)
+    run(settings, load_web_settings(host=host, port=port, keys_file=file))
 
 
 @keys.command()

@@ -29,3 +29,8 @@ def test_trimming_hurts_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(memory.ctypes, "CDLL", without)
     memory.trim()
+
+
+def test_on_a_cpu_the_memory_of_the_device_is_that_of_this_process_and_machine() -> None:
+    used, peak, total = memory.of_device()
+    assert 10_000_000 < used <= peak < total

@@ -87,7 +87,9 @@ class Delivery:
         try:
             yield
         except TROUBLE as error:
-            log.warning("%s: goes back to the queue (%s)", what, error.code)
+            log.warning(
+                "%s: goes back to the queue (%s)", what, error.code, extra={"code": error.code}
+            )
             self.pauses.append(REFUSED_PAUSE if isinstance(error, StoreRefused) else PAUSE)
         except RunsElsewhere:
             log.info("%s: runs on another worker, looked at again", what)

@@ -9,6 +9,7 @@ from medgemma_tasks.dropped import NO_REQUEST
 from medgemma_tasks.errors import InvalidRequest, MedGemmaError, ModelMismatch
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
+from medgemma_tasks.logs import about
 from medgemma_tasks.models import ExplanationRequest, Stage
 from medgemma_tasks.settings import Settings
 from medgemma_worker.board import Board
@@ -91,6 +92,10 @@ class JobRunner:
         self._around = Around(engine, device, ledger, live, settings, board)
 
     def run(self, job_id: str) -> None:
+        with about(job=job_id):
+            self._run(job_id)
+
+    def _run(self, job_id: str) -> None:
         around = self._around
         if self.finished(job_id):
             log.info("job %s: has its result already", job_id)
@@ -98,8 +103,10 @@ class JobRunner:
         try:
             request = self._request(job_id)
         except InvalidRequest as error:
-            log.info("job %s: %s", job_id, error.code)
-            commit = Committer(around.ledger, around.live, job_id, datetime.now(UTC))
+            log.info("job %s: %s", job_id, error.code, extra={"code": error.code})
+            commit = Committer(
+                around.ledger, around.live, job_id, datetime.now(UTC), around.board.counters
+            )
             commit.failure(error, 0, Stopwatch())
             return
         if request is None:
@@ -114,7 +121,7 @@ class JobRunner:
         except TROUBLE:
             raise
         except MedGemmaError as error:
-            log.info("job %s: %s", job_id, error.code)
+            log.info("job %s: %s", job_id, error.code, extra={"code": error.code})
         else:
             log.info("job %s: succeeded", job_id)
 

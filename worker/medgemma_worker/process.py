@@ -146,8 +146,10 @@ def start(settings: Settings, board: Board) -> None:
     """
     global _process
     board.begin_loading(os.getpid())
+    board.counters.note_memory(0, 0, 0)  # until there is a model, nothing is known
     if board.loads > LOADS:
         _give_up(board, f"{LOADS} processes in a row died while they loaded it (out of memory?)")
+    began = time.monotonic()
     try:
         engine = load_engine(settings)
     except MedGemmaError as error:
@@ -155,6 +157,8 @@ def start(settings: Settings, board: Board) -> None:
     except Exception as error:  # noqa: BLE001 - a loader may raise anything
         _give_up(board, trace(error))
     else:
+        board.counters.loaded(time.monotonic() - began)
+        board.counters.note_memory(*memory.of_device())
         _process = Process(settings, engine, board)
         _process.publish_model()
         board.loaded()

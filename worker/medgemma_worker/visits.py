@@ -32,7 +32,7 @@ class Visit:
 
 
 class Visits:
-    """Lets guests in, unless this worker serves bulk first or was told to stop."""
+    """Lets guests in, unless this worker serves bulk first, was taken out or told to stop."""
 
     def __init__(self, guests: Guests, board: Board, deliver: Callable[[Shard], Delivery]) -> None:
         self._guests = guests
@@ -47,7 +47,9 @@ class Visits:
             # It was given back, and stands first on its queue.
             self._not_before = time.monotonic() + jittered(max(self._last.pauses))
         self._last = None
-        if self._board.bulk_first or self._board.draining or time.monotonic() < self._not_before:
+        board = self._board
+        closed = board.bulk_first or board.taken_out or board.draining
+        if closed or time.monotonic() < self._not_before:
             return None
         guest = self._guests.take()
         if guest is None:
