@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from medgemma_client.models import Settings
 from medgemma_web.around import Around
 from medgemma_web.backend import Backend
+from medgemma_web.described import describe
 from medgemma_web.keys import KeyRing
 from medgemma_web.problems import handle_problems
 from medgemma_web.routes import jobs, service, submitting
@@ -52,4 +53,5 @@ def make_app(settings: Settings, web: WebSettings, keys: KeyRing) -> FastAPI:
     for routes in (submitting, jobs, service):
         app.include_router(routes.router)
     mount_page(app)
+    describe(app)
     return app

@@ -62,6 +62,13 @@ class Problem(BaseModel):
     """Of a defect of ours: what its line in the gateway's log is named by."""
 
 
+class NoResult(Exception):
+    """A job has no result, and ``error`` is why."""
+
+    def __init__(self, error: errors.MedGemmaError) -> None:
+        self.error = error
+
+
 def status_of(error: errors.MedGemmaError) -> int:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
@@ -134,6 +141,10 @@ def handle_problems(app: FastAPI) -> None:
     @app.exception_handler(errors.MedGemmaError)
     async def ours(request: Request, error: errors.MedGemmaError) -> Response:
         return problem_of(error)
+
+    @app.exception_handler(NoResult)
+    async def none(request: Request, found: NoResult) -> Response:
+        return problem(409, found.error.code, found.error.message)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:

@@ -12,13 +12,20 @@ from medgemma_client.errors import UploadMalformed
 from medgemma_web.access import Service
 from medgemma_web.answers import JobStatus
 from medgemma_web.asking import Question, read_question, read_question_with_images
+from medgemma_web.described import SUBMITTED, SUBMITTING, problems
 from medgemma_web.limits import Caller, one_job
 from medgemma_web.uploads import JSON, kind_of
 
 router = APIRouter()
 
 
-@router.post("/v1/explanations", status_code=202, response_model=JobStatus)
+@router.post(
+    "/v1/explanations",
+    status_code=202,
+    response_model=JobStatus,
+    responses=problems(*SUBMITTING),
+    openapi_extra=SUBMITTED,
+)
 async def submit(
     request: Request,
     response: Response,
