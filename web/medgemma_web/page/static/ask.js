@@ -38,7 +38,11 @@ function read() {
   const question = { prompt: $("prompt").value.trim() };
   const keyword = $("keyword").value.trim();
   if (keyword) question.keyword = keyword;
-  if ($("every").checked) question.every_token = true;
+  if ($("every").checked) {
+    question.every_token = true;
+    // What the report shows first is then the whole answer, and not its first word.
+    if (!keyword) question.characters = [0, null];
+  }
   if (!$("models").hidden) question.model = $("model").value;
   return question;
 }

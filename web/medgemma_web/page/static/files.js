@@ -36,6 +36,11 @@ export function startFiles(whenChanged) {
     add(input.files);
     input.value = ""; // the same file can be chosen again
   });
+  input.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return; // browsers know Space alone, and Enter would send the form
+    event.preventDefault();
+    input.click();
+  });
   let depth = 0;
   const over = (inside) => {
     depth = Math.max(0, depth + inside);

@@ -60,6 +60,7 @@ async function fillOne({ id, picture, text }, signal) {
     if (status.state !== "succeeded") {
       text.textContent = { submitted: "Waiting", running: "Under way", failed: "Failed", cancelled: "Cancelled" }[status.state];
       text.classList.add("dim");
+      picture.hidden = ["failed", "cancelled"].includes(status.state);
       return;
     }
     const result = await api.result(id, signal);
@@ -74,5 +75,6 @@ async function fillOne({ id, picture, text }, signal) {
     if (signal.aborted) return;
     text.textContent = error.status === 404 ? "Not there any more, or of another key" : "Cannot be fetched now";
     text.classList.add("dim");
+    picture.hidden = error.status === 404;
   }
 }

@@ -1,7 +1,7 @@
 // The jobs that this browser asked about: ids and times, and nothing that was asked.
 
 const NAME = "medgemma.jobs";
-const MOST = 24;
+const MOST = 12;
 
 export function remembered() {
   try {
