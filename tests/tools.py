@@ -12,7 +12,7 @@ import pytest
 
 
 def tool(name: str) -> str:
-    """The path of a program: of docker-compose, dcmtk, dicom3tools and the like, packages of Debian;
+    """The path of a program: of docker-compose, dcmtk, dicom3tools and their kin, all of Debian;
     or of kubectl, whose Kustomize is too old there: on PATH, or from a wheel, beside Python."""
     places = (os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent))
     program = shutil.which(name, path=os.pathsep.join(places))
