@@ -56,6 +56,21 @@ def test_a_key_in_the_address_is_taken_out_of_it_at_once(
     assert not any("key=" in url.partition("#")[0] for url in watched.requests)
 
 
+def test_the_page_runs_its_own_files_and_nothing_that_gets_into_it(enter: Enter) -> None:
+    page = enter().page
+    page.get_by_role("button", name="Ask", exact=True).wait_for()
+    page.evaluate(
+        """() => {
+            document.body.append(Object.assign(document.createElement("script"), {
+                textContent: "window.ran = true",
+            }));
+            document.body.insertAdjacentHTML("beforeend", "<img src='x:' onerror='ran = true'>");
+        }"""
+    )
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.ran === undefined")
+
+
 def test_a_question_is_watched_from_its_upload_to_its_report(
     enter: Enter, ask: Ask, gateway: GatewayProcess, service: Service
 ) -> None:
