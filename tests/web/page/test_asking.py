@@ -59,15 +59,20 @@ def test_a_key_in_the_address_is_taken_out_of_it_at_once(
 def test_the_page_runs_its_own_files_and_nothing_that_gets_into_it(enter: Enter) -> None:
     page = enter().page
     page.get_by_role("button", name="Ask", exact=True).wait_for()
-    page.evaluate(
-        """() => {
-            document.body.append(Object.assign(document.createElement("script"), {
-                textContent: "window.ran = true",
-            }));
+    forbidden = page.evaluate(
+        """() => new Promise((done) => {
+            const seen = [];
+            document.addEventListener("securitypolicyviolation", (event) => {
+                seen.push(event.effectiveDirective);
+                if (seen.length === 3) done(seen.sort());
+            });
+            const script = document.createElement("script");
+            script.textContent = "window.ran = true";
+            document.body.append(script);
             document.body.insertAdjacentHTML("beforeend", "<img src='x:' onerror='ran = true'>");
-        }"""
+        })"""
     )
-    page.wait_for_timeout(200)
+    assert forbidden == ["img-src", "script-src-attr", "script-src-elem"]
     assert page.evaluate("window.ran === undefined")
 
 
