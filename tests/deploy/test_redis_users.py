@@ -18,6 +18,7 @@ from redis.retry import Retry
 from medgemma_cli.embedded.process import HOST, Launch
 from medgemma_cli.embedded.redis import EmbeddedRedis, redis_program
 from medgemma_tasks import backlog, dropped, workers
+from medgemma_tasks.census import census
 from medgemma_tasks.errors import InternalError, JobCancelled, WorkerLost
 from medgemma_tasks.in_hand import UNACKED
 from medgemma_tasks.live import LiveState
@@ -198,6 +199,7 @@ def ask_by_the_gateway(
 def look_as_the_exporter(guarded: GuardedRedis) -> None:
     with redis.Redis.from_url(guarded.as_user("exporter"), decode_responses=True) as connection:
         backlog.waiting(connection, lambda _tenant, _job: None)
+        census(connection)
         assert [worker.model for worker in workers.workers(connection)] == ["phantom"]
         dropped.counted(connection)
 

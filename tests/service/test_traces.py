@@ -19,6 +19,7 @@ from medgemma_tasks.errors import MedGemmaError
 from tests.privacy.canaries import KEYWORD, PROMPT, found
 from tests.service.harness import Service, WorkerProcess, until
 from tests.stub_engine import ANSWER, StubEngine
+from tests.web.gateway import GatewayProcess
 
 WAIT = 40.0
 STAGES = {"loading", "generating", "explaining", "rendering", "storing"}
@@ -138,3 +139,19 @@ def test_a_collector_that_is_away_hurts_no_job(idle: Service, tmp_path: Path) ->
         assert idle.ask("What?").wait(WAIT).answer == ANSWER
         worker.terminate()
         assert worker.wait(WAIT) == 0
+
+
+def test_a_gateway_tells_which_route_was_asked_and_not_by_whom_or_in_what_words(
+    idle: Service, collector: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
+    with GatewayProcess(tmp_path) as gateway, gateway.client() as api:
+        header = {**gateway.ours, "User-Agent": PROMPT}
+        api.get(f"/v1/explanations/{'0' * 32}", params={"q": PROMPT}, headers=header)
+        api.get(f"/{PROMPT}", headers=header)
+        until(lambda: "/v1/explanations" in str(collector.spans), WAIT)
+    routes = [attributes(span).get("http.route") for _, span in collector.spans]
+    assert "/v1/explanations/{job_id}" in routes, routes
+    assert {service for service, _ in collector.spans} == {"medgemma-gateway"}
+    assert found(b"".join(collector.raw)) == []
