@@ -21,9 +21,11 @@ def worker(
     """
     from medgemma_tasks.logs import set_up_logs
     from medgemma_tasks.settings import load_settings
+    from medgemma_tasks.tracing import check
     from medgemma_worker.supervisor.devices import parse_devices
     from medgemma_worker.supervisor.launcher import launch
 
+    check()
     settings = load_settings()
     set_up_logs(settings.log_format)
     raise typer.Exit(launch(settings, parse_devices(gpus)))

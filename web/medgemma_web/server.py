@@ -10,6 +10,7 @@ import uvicorn
 
 from medgemma_client.errors import InvalidSettings
 from medgemma_client.models import Settings
+from medgemma_client.tracing import flush, instrument
 from medgemma_web.app import make_app
 from medgemma_web.keys import KeyRing
 from medgemma_web.protocol import Protocol
@@ -39,6 +40,7 @@ def serve(settings: Settings, web: WebSettings) -> None:
             "makes one; then set MEDGEMMA_WEB_KEYS_FILE, or give --keys."
         )
     app = make_app(settings, web, KeyRing(web.keys_file))
+    instrument("medgemma-gateway", gateway=app)
     config = uvicorn.Config(
         app,
         host=web.host,
@@ -55,6 +57,7 @@ def serve(settings: Settings, web: WebSettings) -> None:
     with _listening(web) as listener:
         _raise_limit()
         _Server(config, app.state.backend.stop).run([listener])
+        flush()
 
 
 def _listening(web: WebSettings) -> socket.socket:

@@ -12,6 +12,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
+from celery.signals import worker_process_shutdown
+
+from medgemma_tasks import tracing
 from medgemma_tasks.errors import MedGemmaError, ServiceError
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
@@ -151,6 +154,8 @@ def start(settings: Settings, board: Board) -> None:
         _give_up(board, f"{LOADS} processes in a row died while they loaded it (out of memory?)")
     began = time.monotonic()
     try:
+        if tracing.instrument("medgemma-worker", consumes=True):
+            worker_process_shutdown.connect(_flush, weak=False, dispatch_uid="medgemma")
         engine = load_engine(settings)
     except MedGemmaError as error:
         _give_up(board, f"{error.code}: {error.message}")
@@ -181,6 +186,10 @@ def current() -> Process:
     if _process is None:
         raise RuntimeError("this process has not loaded its engine")
     return _process
+
+
+def _flush(**_: object) -> None:
+    tracing.flush()
 
 
 def _give_up(board: Board, why: str) -> NoReturn:

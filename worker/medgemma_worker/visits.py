@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 from medgemma_tasks.jitter import jittered
 from medgemma_tasks.queue import Shard
+from medgemma_tasks.tracing import following
 from medgemma_worker.board import Board
 from medgemma_worker.delivery import Delivery
 from medgemma_worker.guests import Guest, Guests
@@ -55,6 +56,7 @@ class Visits:
         if guest is None:
             return None
         self._last = self._deliver(guest.shard)
+        self._last.context = following(guest.sent_in)
         visit = Visit(guest, self._last, self._board)
         self._last.split()
         return visit

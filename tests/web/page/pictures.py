@@ -88,9 +88,11 @@ def drawn(page: Page) -> None:
 
 
 def keep(page: Page, path: Path, *, whole: bool = False) -> None:
-    """A picture of few colours: of 256, which the eye takes for all of them here."""
+    """A picture of 256 colours, chosen so that those of the map stay what they are."""
     shot = Image.open(io.BytesIO(page.screenshot(full_page=whole))).convert("RGB")
-    shot.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    shot.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
+        path, optimize=True
+    )
     print(f"{path}  {path.stat().st_size / 1000:.0f} kB")
 
 

@@ -56,6 +56,26 @@ def test_a_key_in_the_address_is_taken_out_of_it_at_once(
     assert not any("key=" in url.partition("#")[0] for url in watched.requests)
 
 
+def test_the_page_runs_its_own_files_and_nothing_that_gets_into_it(enter: Enter) -> None:
+    page = enter().page
+    page.get_by_role("button", name="Ask", exact=True).wait_for()
+    forbidden = page.evaluate(
+        """() => new Promise((done) => {
+            const seen = [];
+            document.addEventListener("securitypolicyviolation", (event) => {
+                seen.push(event.effectiveDirective);
+                if (seen.length === 3) done(seen.sort());
+            });
+            const script = document.createElement("script");
+            script.textContent = "window.ran = true";
+            document.body.append(script);
+            document.body.insertAdjacentHTML("beforeend", "<img src='x:' onerror='ran = true'>");
+        })"""
+    )
+    assert forbidden == ["img-src", "script-src-attr", "script-src-elem"]
+    assert page.evaluate("window.ran === undefined")
+
+
 def test_a_question_is_watched_from_its_upload_to_its_report(
     enter: Enter, ask: Ask, gateway: GatewayProcess, service: Service
 ) -> None:

@@ -21,6 +21,7 @@ from medgemma_tasks.jitter import jittered
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Artifact, ExplanationRecord, State
+from medgemma_tasks.tracing import span
 from medgemma_worker.counters import Counters
 from medgemma_worker.engine import Explained
 from medgemma_worker.failures import as_error, error_record, trace
@@ -99,7 +100,7 @@ class Committer:
     def success(self, attempt: Attempt, explained: Explained, watch: Stopwatch) -> bool:
         """Artifacts under their attempt, then the mark that names them with their hashes."""
         files = {name: (file.content, file.content_type) for name, file in explained.files.items()}
-        with watch.stage("storing"):
+        with span("storing", job_id=self._job_id), watch.stage("storing"):
             artifacts = patiently(
                 lambda: self._ledger.put_artifacts(self._job_id, attempt.name, files)
             )

@@ -44,7 +44,7 @@ const KNOWN = {
   too_many_uploads: ["Too many uploads at once", LATER],
   quota_used_up: ["Your jobs of today are used up", "Ask again tomorrow, or have the quota of your key raised."],
   model_not_served: ["No worker serves this model", `Tell ${OPERATOR}: a worker has to be started once before questions are taken.`],
-  not_an_image: ["That file is not an image", CHOOSE],
+  not_an_image: ["That file is not an image", null],
   truncated_image: ["The image is cut off", "Export or download it again: its end is missing."],
   empty_image: ["The image is empty", CHOOSE],
   image_too_large: ["The image is too large", "Send it in fewer pixels."],
