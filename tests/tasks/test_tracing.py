@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medgemma_tasks.errors import InvalidSettings, PartMissing
-from medgemma_tasks.tracing import check, traceparent, wanted
+from medgemma_tasks.tracing import check, following, traceparent, wanted
 
 PARENT = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 
@@ -70,3 +70,16 @@ def test_whatever_else_stands_there_is_not(text: object) -> None:
 @pytest.mark.parametrize("wrong", [PARENT + "\n", PARENT.upper(), "01" + PARENT[2:], PARENT + "-x"])
 def test_nor_is_what_looks_like_one(wrong: str) -> None:
     assert traceparent(wrong) is None
+
+
+def test_what_follows_a_message_is_in_its_trace_and_without_one_in_none() -> None:
+    from opentelemetry import propagate, trace
+
+    assert propagate  # by which it is known that this process is traced
+
+    def current() -> int:
+        return int(trace.get_current_span().get_span_context().trace_id)
+
+    assert following(PARENT).run(current) == int(PARENT.split("-")[1], 16)
+    assert following(PARENT).run(lambda: following(None).run(current)) == 0
+    assert current() == 0
