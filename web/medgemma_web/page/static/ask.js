@@ -1,7 +1,7 @@
 // The form: what is asked goes out, and a job comes back.
 
 import * as api from "./api.js";
-import { $, el, say } from "./dom.js";
+import { $, el } from "./dom.js";
 import { parts, previews, single, startFiles, wrong } from "./files.js";
 import { problemBox } from "./words.js";
 
@@ -64,5 +64,4 @@ export async function showModels(signal) {
   $("models").hidden = found.length < 2;
   $("model").replaceChildren(...found.map((name) => el("option", { value: name }, name)));
   if (!found.length) refused(new api.Problem(503, { code: "model_not_served" }));
-  else say("");
 }
