@@ -1,5 +1,5 @@
-"""What doctor says of a model's files: ours, a folder's, and those of a hub, which a small server of
-the test's answers as the real one does."""
+"""What doctor says of a model's files: ours, a folder's, and those of a hub, which a small server
+of the test's answers as the real one does."""
 
 from __future__ import annotations
 
