@@ -6,7 +6,6 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cached_property
 
 from medgemma_cli.doctor.finding import Part, Told, failed, not_applicable, ok, warning
 from medgemma_tasks.errors import StoreRefused
@@ -19,11 +18,26 @@ SKEW = 5.0
 deadlines. Its own is told in whole seconds."""
 
 
+SKEWED = "RequestTimeTooSkewed"
+"""What S3 says to who is a quarter of an hour off."""
+
+NTP = (
+    "Let both machines follow a time server (NTP): signatures, links to results and deadlines have "
+    "a time."
+)
+
+
 class Storage:
     """The checks of a store. They write below ``<tenant>/probe/``, and delete that."""
 
-    def __init__(self, settings: Settings, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._settings = settings
+        self._store = store or Store(settings)
         self._now = now
         self._ahead: float | None = None
         """Seconds by which its clock is before ours, by its listing."""
@@ -38,8 +52,17 @@ class Storage:
 
     def connection(self) -> Told:
         """Whether it answers, knows us, and has the bucket."""
+        prefix = probes_prefix(self._settings.tenant)
+        try:
+            self._store.keys(prefix)
+        except StoreRefused as error:
+            if SKEWED not in error.message:
+                raise
+            return failed(
+                f"The store at {self._settings.store_address} says that our clock is wrong.", NTP
+            )
         began = time.monotonic()
-        self._store.keys(probes_prefix(self._settings.tenant))
+        self._store.keys(prefix)
         took = time.monotonic() - began
         return ok(f"The store at {self._settings.store_address} answers, in {1000 * took:.0f} ms.")
 
@@ -102,18 +125,10 @@ class Storage:
         if abs(ahead) <= 1.0:
             return ok("Its clock and the one here agree to a second.")
         if abs(ahead) > SKEW:
-            return failed(
-                found,
-                "Let both machines follow a time server (NTP): signatures, links to results and "
-                "deadlines have a time.",
-            )
+            return failed(found, NTP)
         return ok(found)
 
     def _given_up(self, key: str, found: str, advice: str) -> Told:
         with suppress(StoreRefused):
             self._store.delete(key)
         return failed(found, advice)
-
-    @cached_property
-    def _store(self) -> Store:
-        return Store(self._settings)
