@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from medgemma_client.result import Result
 from medgemma_tasks.backlog import place
+from medgemma_tasks.bells import Bell
 from medgemma_tasks.errors import (
     BrokerUnreachable,
     JobCancelled,
@@ -23,7 +24,7 @@ from medgemma_tasks.errors import (
 )
 from medgemma_tasks.gone import check_not_purged
 from medgemma_tasks.ledger import Ledger
-from medgemma_tasks.live import Bell, LiveState
+from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import ErrorRecord, ExplanationRecord, State, Status
 
 log = logging.getLogger(__name__)
@@ -65,10 +66,19 @@ class Job:
 
         With Redis away, a running job shows as submitted. Raises JobNotFound.
         """
+        return self.ended() or self._under_way()
+
+    def ended(self, *, known: bool = False) -> Status | None:
+        """How the job ended; None of one under way. Asks the store alone.
+
+        known: whether it is certain that it was submitted. Else raises JobNotFound.
+        """
         record = self._ledger.record(self.id)
-        if record is None and not self._ledger.has_request(self.id):
+        if record is not None:
+            return self._ended(record)
+        if not known and not self._ledger.has_request(self.id):
             raise JobNotFound(f"There is no job {self.id}.", job_id=self.id)
-        return self._status(record)
+        return None
 
     def result(self) -> Result:
         """The result. Raises JobNotFinished while there is none, and what ``wait`` raises for a
@@ -155,7 +165,7 @@ class Job:
         expires_at = self._deadline()
         while True:
             record = self._ledger.record(self.id)
-            watch(status := self._status(record))
+            watch(status := self._under_way() if record is None else self._ended(record))
             if record is not None:
                 return record
             if expires_at is not None and datetime.now(UTC) > expires_at:
@@ -181,16 +191,16 @@ class Job:
                     check_not_purged(self._ledger, self.id)
             pause = min(pause * BACK_OFF, LAST_POLL)
 
-    def _status(self, record: ExplanationRecord | None) -> Status:
-        if record is not None:
-            succeeded = record.state is State.SUCCEEDED
-            return Status(
-                job_id=self.id,
-                state=record.state,
-                progress=1.0 if succeeded else 0.0,
-                attempt=record.attempt,
-                error=record.error,
-            )
+    def _ended(self, record: ExplanationRecord) -> Status:
+        return Status(
+            job_id=self.id,
+            state=record.state,
+            progress=1.0 if record.state is State.SUCCEEDED else 0.0,
+            attempt=record.attempt,
+            error=record.error,
+        )
+
+    def _under_way(self) -> Status:
         live = ahead = None
         if time.monotonic() >= self._redis_away_until:
             try:
