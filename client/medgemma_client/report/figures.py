@@ -22,8 +22,8 @@ from medgemma_tasks.pictures import coverage, number_texts, peak_cell, scaled, s
 _LAYER_EDGE = 512
 """Pixels: a smooth map needs no more; the browser enlarges it."""
 _LOSSLESS_EDGE = 512
-"""Pixels: an image up to this is embedded as PNG, every pixel as it is, unless it had to be reduced;
-others are embedded as JPEG."""
+"""Pixels: an image up to this is embedded as PNG, every pixel as it is, unless it had to be
+reduced; others are embedded as JPEG."""
 _EDGES = ((1, 1280), (4, 1024), (16, 640), (120, 448))
 """Up to so many images, so long an edge (pixels): a page stays within a few megabytes."""
 _SMALLEST_EDGE = 320

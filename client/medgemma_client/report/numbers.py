@@ -69,9 +69,7 @@ def page_data(
         "rounded": rounded,
         "coarse": list(maps[0].shape[1:]) if maps else [1, 1],
         "fine": None if first is None else list(first.shape[1:]),
-        "images": [
-            _image(grid, zone_words(record, k)) for k, grid in enumerate(record.images)
-        ],
+        "images": [_image(grid, zone_words(record, k)) for k, grid in enumerate(record.images)],
         "targets": [
             _target(target, scores, finer, rounded)
             for target, scores, finer in zip(record.targets, maps, fine, strict=True)
@@ -98,9 +96,7 @@ def _image(grid: ImageGrid, zones: tuple[list[str], list[str]] | None) -> dict[s
     }
 
 
-def _target(
-    target: TargetRecord, scores: Maps, fine: Maps | None, rounded: bool
-) -> dict[str, Any]:
+def _target(target: TargetRecord, scores: Maps, fine: Maps | None, rounded: bool) -> dict[str, Any]:
     shares = target.shares
     return {
         "label": visible(title(target.span)),

@@ -137,9 +137,7 @@ def _template() -> Template:
 
 
 def _load(name: str) -> str:
-    return (
-        files("medgemma_client.report").joinpath("templates", name).read_text(encoding="utf-8")
-    )
+    return files("medgemma_client.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _message(message: Message) -> dict[str, Any]:

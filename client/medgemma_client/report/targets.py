@@ -142,9 +142,7 @@ def _figures(
     edge = embedded_edge(len(images))
     made = []
     for k, (image, grid, one) in enumerate(zip(images, record.images, target.maps, strict=True)):
-        shown = Shown(
-            grid.rows, grid.columns, grid.square, target.low, target.high, one.peak_cell
-        )
+        shown = Shown(grid.rows, grid.columns, grid.square, target.low, target.high, one.peak_cell)
         plain = plain_figure(k + 1, image, grid.image, edge)
         made.append(with_map(plain, shown, scores[k], one.share))
     return made

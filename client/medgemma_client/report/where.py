@@ -47,9 +47,7 @@ def zone_table(record: ExplanationRecord, target: int, image: int) -> ZoneTable 
     return ZoneTable(
         image=image,
         sides=words[0],
-        rows=[
-            ZoneRow(name, (shares[2 * k], shares[2 * k + 1])) for k, name in enumerate(words[1])
-        ],
+        rows=[ZoneRow(name, (shares[2 * k], shares[2 * k + 1])) for k, name in enumerate(words[1])],
         outside=zones.outside if zones else 0.0,
     )
 

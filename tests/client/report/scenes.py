@@ -1,6 +1,6 @@
 """Records as they come of real questions, with maps drawn for them: what the page is looked at on.
 
-    python -m tests.client.report.scenes FOLDER [NAME ...]    writes each as a page, and its pictures
+python -m tests.client.report.scenes FOLDER [NAME ...]    writes each as a page, and its pictures
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ Maps = NDArray[np.float32]
 LONG = (
     "The cardiac silhouette is normal in size. There is a rounded opacity in the right upper lung "
     "zone, measuring about two centimetres, which was not seen before. The left lung is clear. No "
-    "pleural effusion and no pneumothorax are visible. The bony thorax is intact, without a fracture "
-    "of the ribs. Comparison with an earlier film, or a CT of the chest, would help."
+    "pleural effusion and no pneumothorax are visible. The bony thorax is intact, without a "
+    "fracture of the ribs. Comparison with an earlier film, or a CT of the chest, would help."
 )
 RIGHT_TO_LEFT = "توجد عقدة في الفص العلوي الأيمن (RUL nodule). لا يوجد استرواح الصدر."
 
@@ -125,10 +125,13 @@ class Scene:
                 consistency=Consistency(checked=len(self.pieces), misses=0),
                 spans=[
                     Span(
-                        kind=kind, text=text, token_positions=positions, tokens=(text,),
+                        kind=kind,
+                        text=text,
+                        token_positions=positions,
+                        tokens=(text,),
                         char_start=place[0] if place else None,
                         char_end=place[1] if place else None,
-                    )  # type: ignore[arg-type]  # fmt: skip
+                    )  # type: ignore[arg-type]
                 ],
                 metadata={},
                 areas=areas,
@@ -212,7 +215,9 @@ def words(size: tuple[int, int] = (2048, 2500), patches: int = 0) -> Scene:
     scene = Scene(LONG, [film(size)], [KNOWN], patches=patches)
     for index in range(len(scene.pieces)):
         scene.token(index)
-    scene.phrase("answer", LONG, areas=Areas(deletion=0.214, insertion=0.871, log_p=-1, log_p_covered=-9))
+    scene.phrase(
+        "answer", LONG, areas=Areas(deletion=0.214, insertion=0.871, log_p=-1, log_p_covered=-9)
+    )
     scene.phrase("prompt", "findings")
     return scene
 
@@ -281,7 +286,7 @@ def failure() -> str:
         message="'mass' is not in the answer. The answer was: 'The lungs are clear.'",
         details={"answer": "The lungs are clear."},
     )
-    return render_report(failed(error=error), request, [film((600, 700))], [])
+    return render_report(failed(error=error), request, [film((900, 1100), 3)], [])
 
 
 SCENES = {
