@@ -200,7 +200,9 @@ def test_every_program_that_is_named_is_there(command: str) -> None:
 
 
 def test_the_table_of_settings_is_the_settings() -> None:
-    rows = dict(re.findall(r"^\| `MEDGEMMA_([A-Z0-9_]+)` \| `?([^|`]*)`? \|", SETTINGS, re.MULTILINE))
+    rows = dict(
+        re.findall(r"^\| `MEDGEMMA_([A-Z0-9_]+)` \| `?([^|`]*)`? \|", SETTINGS, re.MULTILINE)
+    )
     fields = {name.upper(): field for name, field in Settings.model_fields.items()}
     assert rows.keys() == fields.keys()
     for name, field in fields.items():
