@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import resource
+import signal
 import socket
+import sys
 from collections.abc import Callable
 
 import uvicorn
@@ -56,8 +58,12 @@ def serve(settings: Settings, web: WebSettings) -> None:
     )
     with _listening(web) as listener:
         _raise_limit()
-        _Server(config, app.state.backend.stop).run([listener])
-        flush()
+        # uvicorn raises again what it was told to stop by, once all is over.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+        try:
+            _Server(config, app.state.backend.stop).run([listener])
+        finally:
+            flush()
 
 
 def _listening(web: WebSettings) -> socket.socket:

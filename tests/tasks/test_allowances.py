@@ -1,0 +1,47 @@
+"""What callers may ask, counted in a real Redis: its clock and its scripts are what counts."""
+
+from __future__ import annotations
+
+import pytest
+
+from medgemma_tasks.allowances import Allowances, Asked
+from medgemma_tasks.settings import Settings
+from tests.parts import JOB, OTHER_JOB
+
+
+@pytest.fixture
+def allowances(stack_settings: Settings) -> Allowances:
+    return Allowances(stack_settings)
+
+
+def test_a_minutes_worth_may_come_at_once_and_then_one_has_to_wait(allowances: Allowances) -> None:
+    told = [allowances.take("local", "one", 5) for _ in range(6)]
+    assert told[:5] == [0] * 5
+    assert 1 <= told[5] <= 12
+    assert allowances.take("local", "two", 5) == 0
+    assert allowances.take("other", "one", 5) == 0
+
+
+def test_a_job_that_was_given_back_does_not_count(allowances: Allowances) -> None:
+    assert [allowances.take_job("local", "one", 2) for _ in range(2)] == [0, 0]
+    assert 1 <= allowances.take_job("local", "one", 2) <= 86_401
+    allowances.give_back_job("local", "one")
+    assert allowances.take_job("local", "one", 2) == 0
+    assert allowances.take_job("local", "one", 2) > 0
+
+
+def test_a_key_stands_for_what_it_was_used_for_first(allowances: Allowances) -> None:
+    first, second = Asked("question", JOB), Asked("other", OTHER_JOB)
+    assert allowances.remember("local", "key", first) == first
+    assert allowances.remember("local", "key", second) == first
+    assert allowances.remember("other", "key", second) == second
+    allowances.correct("local", "key", second)
+    assert allowances.remember("local", "key", first) == second
+
+
+def test_neither_the_key_nor_the_question_is_in_redis(allowances: Allowances) -> None:
+    allowances.remember("local", "canary-key", Asked("question", JOB))
+    with allowances.connected() as redis:
+        assert not [name for name in redis.scan_iter("*") if "canary" in name]
+        for name in redis.scan_iter("*"):
+            assert redis.ttl(name) > 0
