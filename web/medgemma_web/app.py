@@ -27,6 +27,7 @@ def make_app(settings: Settings, web: WebSettings, keys: KeyRing) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         backend.start()
+        await backend.ready()  # whoever comes first need not wait until both clients are made
         try:
             yield
         finally:
