@@ -21,11 +21,12 @@ _SHARE = {
 
 @contextmanager
 def watcher(progress: bool | Watcher | None) -> Iterator[Watcher]:
-    """The watcher that is wanted: the caller's own, a bar, or one that shows nothing."""
+    """The watcher that is wanted: the caller's own, a bar (in a notebook a line), or one that
+    shows nothing."""
     if callable(progress):
         yield progress
     elif progress or (progress is None and _somebody_watches()):
-        with _bar() as watch:
+        with _line() if _in_notebook() else _bar() as watch:
             yield watch
     else:
         yield lambda status: None
@@ -63,5 +64,26 @@ def _bar() -> Iterator[Watcher]:
         yield watch
 
 
+@contextmanager
+def _line() -> Iterator[Watcher]:
+    """One output of plain text, which each status replaces."""
+    from IPython.display import display
+
+    first = {"text/plain": "submitted"}
+    shown = display(first, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+
+    def watch(status: Status) -> None:
+        said = in_words(status)
+        if not status.state.terminal:
+            said += f", {overall(status):.0%}" if status.stage is not None else ""
+        shown.update({"text/plain": said}, raw=True)
+
+    yield watch
+
+
+def _in_notebook() -> bool:
+    return "ipykernel" in sys.modules
+
+
 def _somebody_watches() -> bool:
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    return sys.stderr.isatty() or _in_notebook()
