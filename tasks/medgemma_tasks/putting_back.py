@@ -38,6 +38,13 @@ class Publisher:
 
         publish(self._app, self._settings, model, job_ids, tenant=tenant, batch=batch)
 
+    def close(self) -> None:
+        """Give back the connections; a later message opens new ones. They are those of all who
+        publish to this broker from this process: the others open new ones, too."""
+        app = self.__dict__.get("_app")
+        if app is not None:
+            app.pool.force_close_all(close_pool=False)
+
     @cached_property
     def _app(self) -> Celery:
         from medgemma_tasks.queue import make_app
