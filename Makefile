@@ -13,6 +13,8 @@ help:
 	@echo "make demo        explain a phantom X-ray, end to end, and write out/demo/"
 	@echo "make demo IMAGE=x.dcm PROMPT=\"...\" KEYWORD=...   the same for a file of yours"
 	@echo "make demo STUDY=folder PROMPT=\"...\"            the same for a study: a folder or a zip file"
+	@echo "make demo OPEN=no                  the same, and opens no browser"
+	@echo "make demo SERVE=yes                keeps its page up until Ctrl-C, also where there is no screen"
 	@echo "make test        run all tests"
 	@echo "make test-faults REPEAT=20   break everything around a job, 20 times, and write out/faults.md"
 	@echo "make chaos       everything goes wrong at once for 10 minutes; is any job lost or doubled?"
@@ -34,7 +36,7 @@ demo: export STUDY := $(value STUDY)
 demo: export PROMPT := $(value PROMPT)
 demo: export KEYWORD := $(value KEYWORD)
 demo: $(READY)
-	@$(BIN)/medgemma-explainer demo $${IMAGE:+--image "$$IMAGE"} $${STUDY:+--study "$$STUDY"} $${PROMPT:+--prompt "$$PROMPT"} $${KEYWORD:+--keyword "$$KEYWORD"}
+	@$(BIN)/medgemma-explainer demo $${IMAGE:+--image "$$IMAGE"} $${STUDY:+--study "$$STUDY"} $${PROMPT:+--prompt "$$PROMPT"} $${KEYWORD:+--keyword "$$KEYWORD"} $(if $(filter no,$(OPEN)),--no-open) $(if $(filter yes,$(SERVE)),--serve)
 
 # Two files at a time, and one thread of torch for each: two threads for each, on two cores, wait for
 # one another so long that a test of 30 seconds once took over 300.

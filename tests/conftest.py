@@ -14,8 +14,11 @@ import redis
 
 from medgemma_tasks.errors import PartMissing
 from medgemma_tasks.settings import Settings, load_settings
+from tests.browser import Watch, open_browser, watching
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from medgemma_cli.embedded import EmbeddedRedis, EmbeddedS3, EmbeddedStack
 
 _databases = count(1)
@@ -65,6 +68,20 @@ def stack_settings(stack: EmbeddedStack, monkeypatch: pytest.MonkeyPatch) -> Set
     with redis.Redis.from_url(broker_url) as client:
         client.flushdb()
     return load_settings()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, for one file of tests."""
+    with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def watch(browser: Browser) -> Iterator[Watch]:
+    """Opens pages that are watched, and closes them: see ``tests.browser``."""
+    with watching(browser) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ from medgemma_worker.engine import Explained, File, Tell, TellBatch
 from medgemma_worker.rendering import describe
 
 ANSWER = "canary-answer: there is no pneumothorax."
+ANSWER_TOKENS = 9
 
 
 def load(settings: Settings) -> StubEngine:
@@ -196,6 +197,7 @@ def explain(
         seconds={"generating": 0.0, "explaining": 0.0},
         peak_memory_bytes=1,
         files=files,
+        answer_tokens=0 if request.given_answer is not None else ANSWER_TOKENS,
     )
 
 

@@ -56,8 +56,18 @@ def demo(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for what the demo writes.")] = Path("out/demo"),
     seed: Annotated[int, typer.Option(help="Which phantom to show.")] = PHANTOM_SEED,
+    browser: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in a browser, if there is one.")
+    ] = True,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Keep the page up until Ctrl-C, screen or no screen.")
+    ] = False,
 ) -> None:
-    """Start Redis, S3 and a worker here, explain one image, and stop them all."""
+    """Start Redis, S3 and a worker here, explain one image, show it on the page, stop them all.
+
+    Where there is no screen it ends by itself, without the page; --serve keeps that up.
+    """
+    from medgemma_cli import showing
     from medgemma_cli.embedded import EmbeddedStack
     from medgemma_client.writing import make_folder
 
@@ -79,7 +89,18 @@ def demo(
         _wait_for_worker(worker, out / "worker.log")
         print(f"Asking {question.prompt!r} from a client process ...", flush=True)
         record = _submit(question, out)
-    _tell(record, question, out)
+        _tell(record, question, out)
+        screen = showing.has_screen()
+        if shown := serve or (screen and showing.can_show()):
+            showing.show(
+                lambda: _every_word(question, record.job_id),
+                out,
+                browser=browser and screen,
+                alive=lambda: worker.poll() is None,
+            )
+    if not shown:
+        print("The page   make demo SERVE=yes (--serve) shows this on a page, each word to click")
+    print("\nResearch use, not for diagnosis. Everything that was started has been stopped.")
 
 
 def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
@@ -183,5 +204,21 @@ def _tell(record: ExplanationRecord, question: _Question, out: Path) -> None:
         hit = overlaps_cell(question.phantom.mask, peak, grid=shown.rows)
         print(f"; the {question.phantom.kind} is in the {question.phantom.zone}: ", end="")
         print("the peak lies on it (within a cell)" if hit else "the peak MISSES it", end="")
-    print(f"\nOpen       {out / 'report.html'}\n           {out / shown.overlay}")
-    print("\nResearch use, not for diagnosis. Everything that was started has been stopped.")
+    print(f"\nOpen       {out / 'report.html'}\n           {out / shown.overlay}", flush=True)
+
+
+def _every_word(question: _Question, job_id: str) -> str:
+    """The job to look at on the page: one with a map of each word, or, of a study, that which was
+    explained."""
+    if question.study:
+        return job_id
+    from medgemma_client import Client
+
+    asked = Client().submit(
+        question.image,
+        question.prompt,
+        keyword=question.keyword,
+        every_token=True,
+        max_new_tokens=ANSWER_TOKENS,
+    )
+    return asked.id

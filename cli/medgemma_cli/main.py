@@ -12,10 +12,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from medgemma_cli import backfill as backfill_command
-from medgemma_cli import dead, demo, evaluate, jobs, layers
+from medgemma_cli import dead, demo, drain, evaluate, jobs, layers
+from medgemma_cli import doctor as doctor_command
+from medgemma_cli import exporter as exporter_command
 from medgemma_cli import purge as purge_command
 from medgemma_cli import queue as queue_command
 from medgemma_cli import reconcile as reconcile_command
+from medgemma_cli import serve as serve_command
 from medgemma_cli import sweep as sweep_command
 from medgemma_cli import worker as worker_command
 from medgemma_tasks.errors import InternalError, InvalidRequest, MedGemmaError
@@ -38,12 +41,17 @@ app.command("status")(jobs.status)
 app.command("fetch")(jobs.fetch)
 app.command("cancel")(jobs.cancel)
 app.command("backfill")(backfill_command.backfill)
+app.command("doctor")(doctor_command.doctor)
 app.command("queue")(queue_command.queue)
+app.command("drain")(drain.drain)
+app.command("exporter")(exporter_command.exporter)
 app.command("reconcile")(reconcile_command.reconcile)
 app.command("dead")(dead.dead)
 app.command("requeue")(dead.requeue)
 app.command("sweep")(sweep_command.sweep)
 app.command("purge")(purge_command.purge)
+app.command("serve")(serve_command.serve)
+app.add_typer(serve_command.keys, name="keys")
 app.command("evaluate")(evaluate.evaluate)
 app.command("layers")(layers.layers)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated
 
 import typer
@@ -20,9 +19,13 @@ def worker(
 
     SIGTERM or Ctrl-C lets running jobs end; a second one stops at once.
     """
+    from medgemma_tasks.logs import set_up_logs
     from medgemma_tasks.settings import load_settings
+    from medgemma_tasks.tracing import check
     from medgemma_worker.supervisor.devices import parse_devices
     from medgemma_worker.supervisor.launcher import launch
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    raise typer.Exit(launch(load_settings(), parse_devices(gpus)))
+    check()
+    settings = load_settings()
+    set_up_logs(settings.log_format)
+    raise typer.Exit(launch(settings, parse_devices(gpus)))

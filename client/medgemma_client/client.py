@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from medgemma_client.job import Job
-from medgemma_client.question import Wanted, images_that_fit, make_deadline
+from medgemma_client.once import earlier_job, nonce_of
+from medgemma_client.pictures import Source, as_list, fitting_study, read, study_for
+from medgemma_client.question import Wanted, make_deadline
 from medgemma_client.request import Question, served_model
+from medgemma_tasks.allowances import Allowances
 from medgemma_tasks.asking import Prompt
 from medgemma_tasks.errors import ArtifactDamaged, InvalidRequest, JobNotFound
-from medgemma_tasks.layout import check_job_id
+from medgemma_tasks.layout import MODELS, check_job_id, check_tenant
 from medgemma_tasks.ledger import Ledger, spell_request
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import (
     ExplanationRecord,
     ExplanationRequest,
-    ServedModel,
     State,
     Target,
 )
@@ -29,19 +31,17 @@ from medgemma_tasks.settings import Settings, load_settings
 from medgemma_tasks.store import Store
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from PIL.Image import Image
-
+    from medgemma_client.announcements import Announcements
     from medgemma_client.backfill.naming import Source as Rows
     from medgemma_client.backfill.rows import Defaults
     from medgemma_client.backfill.run import Backfill
     from medgemma_client.images import SourceImage
+    from medgemma_client.statuses import Statuses
     from medgemma_client.study import Study
     from medgemma_client.study.files import StudySource
     from medgemma_tasks.dead import DeadJob
 
-Source: TypeAlias = "str | os.PathLike[str] | bytes | Image | NDArray[Any] | SourceImage"
-"""What ``medgemma_client.images.read_image`` reads, or what it gave."""
+__all__ = ["Client", "Source"]
 
 
 class Client:
@@ -56,6 +56,15 @@ class Client:
         self._live = LiveState(self.settings)
         self._ledger = Ledger(Store(self.settings), self._live)
         self._publish = Publisher(self.settings)
+        self._allowances = Allowances(self.settings)
+
+    def of_tenant(self, tenant: str) -> Client:
+        """The same connections, for another tenant's jobs. Raises InvalidRequest."""
+        other = copy(self)
+        other.settings = self.settings.model_copy(update={"tenant": check_tenant(tenant)})
+        other._live = self._live.of_tenant(tenant)
+        other._ledger = Ledger(self._ledger.store, other._live)
+        return other
 
     def submit(
         self,
@@ -84,6 +93,7 @@ class Client:
         model: str | None = None,
         expires: float | datetime | None = None,
         force: bool = False,
+        idempotency_key: str | None = None,
     ) -> Job:
         """Ask a question about one or more images; the job that answers it.
 
@@ -112,12 +122,16 @@ class Client:
         knows of it (it lost its memory, or 15 minutes passed without a worker telling of it).
         ``force`` makes it another job.
 
+        ``idempotency_key``: a word of the caller's own for this call. What is sent again with it
+        is the same job, also one that was forced, and also where it ended badly meanwhile.
+
         ``expires`` is the deadline, in seconds from now or as a moment with its time zone: a job
         that has not finished by then fails with JobExpired. Of several who ask the same the latest
         deadline counts.
 
         Nothing is written unless all of it can be used. Raises InputError and its kin for an
-        image, RequestError and its kin for the question, ModelNotServed, QueueFull.
+        image, RequestError and its kin for the question, ModelNotServed, QueueFull, and
+        IdempotencyKeyReused where the key came with another question within a day.
         """
         from medgemma_client.images.reference import reference
 
@@ -126,12 +140,12 @@ class Client:
         if study is not None or prior is not None:
             if not isinstance(prompt, str):
                 raise InvalidRequest("Of a study the prompt is the question, one text.")
-            found = self._study(images, study, prior, served, max_new_tokens)
+            found = study_for(images, study, prior, served, max_new_tokens)
             images, notes = found.images, found.notes
             prompt = found.prompt(prompt)
             if max_new_tokens is None and found.max_new_tokens is not None:
                 max_new_tokens = min(found.max_new_tokens, served.max_new_tokens)
-        sources = _sources(images)
+        sources = as_list(images)
         if not 1 <= len(sources) <= self.settings.max_images:
             raise InvalidRequest(
                 f"A question takes 1 to {self.settings.max_images} images, not {len(sources)}."
@@ -156,17 +170,22 @@ class Client:
             resolution=resolution,
             areas=areas,
         )
-        pictures = [self._read(source) for source in sources]
+        pictures = [read(source, self.settings) for source in sources]
         lie = {"left_of_image": left_of_image, "top_of_image": top_of_image}
+        refs = tuple(reference(picture, lie) for picture in pictures)
+        tenant, nonce = self._ledger.tenant, secrets.token_hex(8) if force else None
+        if force and idempotency_key is not None:
+            nonce = nonce_of(tenant, idempotency_key)
         request = question.request(
-            self._ledger.tenant,
-            served,
-            options,
-            tuple(reference(picture, lie) for picture in pictures),
-            nonce=secrets.token_hex(8) if force else None,
-            expires_at=expires_at,
+            tenant, served, options, refs, nonce=nonce, expires_at=expires_at
         )
         spell_request(request)  # one that is too large is told before an image is uploaded
+        if idempotency_key is not None:
+            said = question.digest(tenant, served, options, refs, force=force)
+            asked = idempotency_key, said, request.job_id
+            earlier = earlier_job(self._allowances, self._ledger, *asked)
+            if earlier is not None:
+                return Job(earlier, self._ledger, self._live, notes)
         self._put(request, pictures)
         return Job(request.job_id, self._ledger, self._live, notes)
 
@@ -183,7 +202,7 @@ class Client:
         and no more images than the model has room for. Raises what that does, and
         ModelNotServed."""
         served = served_model(self._ledger, model or self.settings.model)
-        return self._read_study(source, served, max_new_tokens, choices)
+        return fitting_study(source, served, max_new_tokens, choices)
 
     def backfill(
         self, /, source: Rows, defaults: Defaults | None = None, **choices: Any
@@ -228,6 +247,33 @@ class Client:
         requeue(self._publish, self._ledger, check_job_id(job_id))
         return self._job(job_id)
 
+    def statuses(self) -> Statuses:
+        """Where jobs of any tenant stand, for many who ask."""
+        from medgemma_client.statuses import Statuses
+
+        return Statuses(self._ledger.store, self._live)
+
+    def announcements(
+        self, ended: Callable[[str, str], None], hearing: Callable[[bool], None]
+    ) -> Announcements:
+        """Who tells of each job, of any tenant, that ends."""
+        from medgemma_client.announcements import Announcements
+
+        return Announcements(self._live, ended, hearing)
+
+    @property
+    def allowances(self) -> Allowances:
+        """How much callers may ask, of any tenant."""
+        return self._allowances
+
+    def ping_redis(self) -> None:
+        """Raises BrokerUnreachable unless Redis answers."""
+        self._live.ping()
+
+    def ping_store(self) -> None:
+        """Raises StoreUnreachable or StoreRefused unless the store answers."""
+        self._ledger.store.exists(MODELS)
+
     def models(self) -> list[str]:
         """The names of all models that workers ever published to the store."""
         return self._ledger.served_models()
@@ -236,6 +282,7 @@ class Client:
         """Give back the connections. A call made after that, of the client or of what it gave
         (a result fetches its pictures when asked), opens new ones."""
         self._publish.close()
+        self._allowances.close()
         self._live.close()
         self._ledger.store.close()
 
@@ -268,60 +315,8 @@ class Client:
         else:
             put_back(self._publish, self._ledger, request, mark)
 
-    def _study(
-        self,
-        images: object,
-        study: StudySource | Study | None,
-        prior: StudySource | None,
-        served: ServedModel,
-        max_new_tokens: int | None,
-    ) -> Study:
-        from medgemma_client.study import Study
-
-        if images is not None:
-            raise InvalidRequest("A question is about images or about a study, not about both.")
-        if study is None:
-            raise InvalidRequest("A prior study needs a current one: pass it as study.")
-        if not isinstance(study, Study):
-            return self._read_study(study, served, max_new_tokens, {"prior": prior})
-        if prior is not None:
-            raise InvalidRequest("A study that was read has its prior already: read them together.")
-        return study
-
-    def _read_study(
-        self,
-        source: StudySource,
-        served: ServedModel,
-        max_new_tokens: int | None,
-        choices: dict[str, Any],
-    ) -> Study:
-        from medgemma_client.study import read_study
-
-        if choices.get("max_slices") is None:
-            choices["max_slices"] = images_that_fit(served, max_new_tokens)
-        return read_study(source, **choices)
-
-    def _read(self, source: Source) -> SourceImage:
-        from medgemma_client.images import SourceImage, read_image
-
-        if isinstance(source, SourceImage):
-            return source
-        return read_image(
-            source,
-            max_pixels=self.settings.max_pixels,
-            max_file_bytes=self.settings.max_file_bytes,
-        )
-
     def _job(self, job_id: str) -> Job:
         return Job(job_id, self._ledger, self._live)
-
-
-def _sources(images: Source | Sequence[Source] | None) -> list[Source]:
-    if images is None:
-        return []
-    if isinstance(images, (list, tuple)):
-        return list(images)
-    return [images]  # type: ignore[list-item]
 
 
 def _found_damage(mark: ExplanationRecord | None) -> bool:

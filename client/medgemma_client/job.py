@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from medgemma_client.result import Result
 from medgemma_client.waiting import FIRST_POLL, Waiting
 from medgemma_tasks.backlog import place
+from medgemma_tasks.bells import Bell
 from medgemma_tasks.errors import (
     BrokerUnreachable,
     JobCancelled,
@@ -21,7 +22,7 @@ from medgemma_tasks.errors import (
     error_from_code,
 )
 from medgemma_tasks.ledger import Ledger
-from medgemma_tasks.live import Bell, LiveState
+from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import ErrorRecord, ExplanationRecord, State, Status
 
 log = logging.getLogger(__name__)
@@ -53,10 +54,19 @@ class Job:
 
         With Redis away, a running job shows as submitted. Raises JobNotFound.
         """
+        return self.ended() or self._under_way()
+
+    def ended(self, *, known: bool = False) -> Status | None:
+        """How the job ended; None of one under way. Asks the store alone.
+
+        known: whether it is certain that it was submitted. Else raises JobNotFound.
+        """
         record = self._ledger.record(self.id)
-        if record is None and not self._ledger.has_request(self.id):
+        if record is not None:
+            return self._ended(record)
+        if not known and not self._ledger.has_request(self.id):
             raise JobNotFound(f"There is no job {self.id}.", job_id=self.id)
-        return self._status(record)
+        return None
 
     def result(self) -> Result:
         """The result. Raises JobNotFinished while there is none, and what ``wait`` raises for a
@@ -147,15 +157,18 @@ class Job:
                 bell = None
 
     def _status(self, record: ExplanationRecord | None) -> Status:
-        if record is not None:
-            succeeded = record.state is State.SUCCEEDED
-            return Status(
-                job_id=self.id,
-                state=record.state,
-                progress=1.0 if succeeded else 0.0,
-                attempt=record.attempt,
-                error=record.error,
-            )
+        return self._under_way() if record is None else self._ended(record)
+
+    def _ended(self, record: ExplanationRecord) -> Status:
+        return Status(
+            job_id=self.id,
+            state=record.state,
+            progress=1.0 if record.state is State.SUCCEEDED else 0.0,
+            attempt=record.attempt,
+            error=record.error,
+        )
+
+    def _under_way(self) -> Status:
         live = ahead = None
         if time.monotonic() >= self._redis_away_until:
             try:

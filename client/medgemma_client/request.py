@@ -46,6 +46,28 @@ class Question:
         """Within what the workers of the model take. Raises InvalidRequest, SequenceTooLong."""
         return make_options(self.images, served, max_new_tokens, **options)
 
+    def digest(
+        self,
+        tenant: str,
+        served: ServedModel,
+        options: Options,
+        refs: tuple[ImageRef, ...],
+        *,
+        force: bool,
+    ) -> str:
+        """A hash of all that is asked, which workers of another revision leave as it is."""
+        any_revision = {"revision": "", "method": "", "method_version": ""}
+        return job_id(
+            tenant=tenant,
+            images=refs,
+            messages=self.messages,
+            targets=self.targets,
+            options=options,
+            model=served.model_copy(update=any_revision),
+            given_answer=self.answer,
+            nonce=str(force),
+        )
+
     def request(
         self,
         tenant: str,

@@ -216,10 +216,27 @@ class Result:
             raise InvalidRequest(f"Job {self.job_id} has no artifact of that name.")
         return self._ledger.artifact(self.job_id, self.record.artifacts[name])
 
+    def artifact_urls(self, seconds: int, endpoint: str | None = None) -> dict[str, str]:
+        """Of each artifact a URL that whoever has it can fetch it by, without credentials.
+
+        seconds: how long. endpoint: the store's address for those who get them, if it is another.
+        """
+        artifacts = self.record.artifacts
+        given = self._ledger.artifact_urls(self.job_id, artifacts.values(), seconds, endpoint)
+        return dict(zip(artifacts, given, strict=True))
+
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write the report, one self-contained HTML page. Raises FileUnwritable."""
-        page = self._report().encode()
-        return write_file(Path(path), page)
+        return write_file(Path(path), self.report_html().encode())
+
+    def report_html(self) -> str:
+        """The report itself."""
+        from medgemma_client.report import render_report
+
+        images = [self._backdrop(index) for index in range(len(self.record.images))]
+        maps = [explanation.image_scores for explanation in self.explanations]
+        fine = [explanation.patch_scores for explanation in self.explanations]
+        return render_report(self.record, self.request, images, maps, fine)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write result.json, relevancy.npz, heatmap-k.png, overlay-k.png and report.html.
@@ -232,7 +249,7 @@ class Result:
         from medgemma_tasks.pictures import to_png
 
         files = {name: self.artifact(name) for name in self.record.artifacts}
-        files["report.html"] = self._report().encode()
+        files["report.html"] = self.report_html().encode()
         if self.is_volume:
             files[SLICES] = to_png(self.slices())
         target = make_folder(folder)
@@ -246,14 +263,6 @@ class Result:
             for name, content in files.items():
                 write_file(target / name, content)
         return target
-
-    def _report(self) -> str:
-        from medgemma_client.report import render_report
-
-        images = [self._backdrop(index) for index in range(len(self.record.images))]
-        maps = [explanation.image_scores for explanation in self.explanations]
-        fine = [explanation.patch_scores for explanation in self.explanations]
-        return render_report(self.record, self.request, images, maps, fine)
 
     def _backdrop(self, index: int) -> Image:
         from medgemma_tasks.backdrop import backdrop

@@ -11,6 +11,8 @@ hash() { printf %s "$1" | sha256sum | cut -c 1-64; }
 sed -e "s/@OPERATOR@/#$(hash "$REDIS_PASSWORD")/" \
     -e "s/@WORKER@/#$(hash "$REDIS_WORKER_PASSWORD")/" \
     -e "s/@CLIENT@/#$(hash "$REDIS_CLIENT_PASSWORD")/" \
+    -e "s/@GATEWAY@/#$(hash "$REDIS_GATEWAY_PASSWORD")/" \
+    -e "s/@EXPORTER@/#$(hash "$REDIS_EXPORTER_PASSWORD")/" \
     -e "s/@TENANT@/${MEDGEMMA_TENANT:-local}/g" "$(dirname "$0")/users.acl" |
     awk '/^#/ || /^$/ {next} /^user/ && n++ {print ""} {$1 = $1; printf "%s ", $0} END {print ""}' > "$users"
 

@@ -64,23 +64,44 @@ def waiting(redis: Redis, submitted_at: SubmittedAt) -> list[Waiting]:
     found: dict[str, Waiting] = {}
 
     def of(key: str) -> Waiting | None:
-        match = _QUEUE.fullmatch(key.partition(_SEPARATOR)[0])
-        if match is None:
-            return None
-        model = match["slug"].replace("--", "/")
-        return found.setdefault(match[0], Waiting(model, match["kind"]))
+        named = queue_of(key)
+        return None if named is None else found.setdefault("/".join(named), Waiting(*named))
 
     for key in redis.scan_iter(QUEUES, PAGE, _type="LIST"):
         if (queue := of(key)) is not None:
             for item in items(redis, key):
                 queue.messages += 1
                 queue.jobs += len(jobs_of(item))
-            ages = (queue.oldest, _oldest(redis, key, submitted_at))
+            first = next_of(redis, key)
+            ages = (queue.oldest, None if first is None else submitted_at(*first))
             queue.oldest = min(filter(None, ages), default=None)
     for _, item in redis.hscan_iter(UNACKED, count=PAGE):
-        if (queue := of(_came_from(item))) is not None:
+        if (queue := of(came_from(item))) is not None:
             queue.delivered += len(jobs_of(item))
     return sorted(found.values(), key=lambda queue: (queue.model, queue.kind != "interactive"))
+
+
+def queue_of(key: str) -> tuple[str, str] | None:
+    """The model and the kind of the queue that a list in Redis is part of; None where of none."""
+    match = _QUEUE.fullmatch(key.partition(_SEPARATOR)[0])
+    return None if match is None else (match["slug"].replace("--", "/"), match["kind"])
+
+
+def next_of(redis: Redis, queue: str) -> tuple[str, str] | None:
+    """Tenant and id of the job that is next on a queue, or None. May raise RedisError."""
+    for item in reversed(redis.lrange(queue, -PAGE, -1)):
+        shard = shard_in(str(item))
+        if shard is not None:
+            return shard.tenant, shard.jobs[0]
+    return None
+
+
+def came_from(item: str) -> str:
+    """The queue of a message in ``unacked``: the message, its exchange, its routing key."""
+    try:
+        return str(json.loads(item)[2])
+    except Exception:  # noqa: BLE001 - whoever can write to Redis can put anything there
+        return ""
 
 
 def tell_places(redis: Redis, model: str) -> None:
@@ -119,19 +140,3 @@ def _in_order(redis: Redis, model: str) -> list[tuple[str, str]]:
 
 def _place_key(tenant: str, job_id: str) -> str:
     return f"medgemma:place:{check_tenant(tenant)}:{check_job_id(job_id)}"
-
-
-def _oldest(redis: Redis, queue: str, submitted_at: SubmittedAt) -> datetime | None:
-    for item in reversed(redis.lrange(queue, -PAGE, -1)):
-        shard = shard_in(str(item))
-        if shard is not None:
-            return submitted_at(shard.tenant, shard.jobs[0])
-    return None
-
-
-def _came_from(item: str) -> str:
-    """The queue of a message in ``unacked``: the message, its exchange, its routing key."""
-    try:
-        return str(json.loads(item)[2])
-    except Exception:  # noqa: BLE001 - whoever can write to Redis can put anything there
-        return ""

@@ -26,8 +26,8 @@ class Connected:
             self._redis.ping()
 
     def close(self) -> None:
-        """Give back the connections; a later command opens new ones."""
-        self._redis.close()
+        """Give back the connections that nobody is using; a later command opens new ones."""
+        self._redis.connection_pool.disconnect(inuse_connections=False)
 
     @contextmanager
     def connected(self) -> Iterator[Redis]:

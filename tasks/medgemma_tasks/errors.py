@@ -254,6 +254,12 @@ class SequenceTooLong(RequestError):
     code = "sequence_too_long"
 
 
+class IdempotencyKeyReused(RequestError):
+    """The key came with another question before."""
+
+    code = "idempotency_key_reused"
+
+
 class OutputError(RequestError):
     """A result cannot be given out in the form that was asked for."""
 
@@ -477,6 +483,61 @@ class PartMissing(ServiceError):
     """A program or package that an embedded part needs is not installed."""
 
     code = "part_missing"
+
+
+# --- the gateway -------------------------------------------------------------------------------
+
+
+class GatewayError(MedGemmaError):
+    """What the HTTP gateway turns away before it is asked of anyone."""
+
+    code = "gateway_error"
+
+
+class KeyUnknown(GatewayError):
+    """No API key, or none that is known."""
+
+    code = "key_unknown"
+
+
+class TooManyRequests(GatewayError):
+    """More requests a minute than the key may make. Details: ``retry_after`` (seconds)."""
+
+    code = "too_many_requests"
+
+
+class QuotaUsedUp(GatewayError):
+    """As many jobs today as the key may submit. Details: ``limit``, ``retry_after`` (seconds)."""
+
+    code = "quota_used_up"
+
+
+class TooManyUploads(GatewayError):
+    """As many uploads are under way as may be. Details: ``retry_after`` (seconds)."""
+
+    code = "too_many_uploads"
+
+
+class UploadTooLarge(GatewayError):
+    """Details: ``limit`` (bytes)."""
+
+    code = "upload_too_large"
+
+
+class UploadTooSlow(GatewayError):
+    code = "upload_too_slow"
+
+
+class UploadMalformed(GatewayError):
+    """A body that is not what its Content-Type says."""
+
+    code = "upload_malformed"
+
+
+class UploadUnknownType(GatewayError):
+    """A body of a Content-Type that is not read."""
+
+    code = "upload_unknown_type"
 
 
 class InternalError(MedGemmaError):

@@ -50,6 +50,14 @@ def tell(redis: Redis, worker: str, job_ids: Iterable[str], visibility_timeout: 
     redis.set(_RUNNING + worker, " ".join(sorted(job_ids)), px=lifetime)
 
 
+def held(redis: Redis) -> Iterator[tuple[str, set[str]]]:
+    """What each worker said that it holds: its model as one part of a path, and the ids. May raise
+    RedisError."""
+    for key in redis.scan_iter(_RUNNING + "*", PAGE, _type="STRING"):
+        slug = str(key).removeprefix(_RUNNING).partition(":")[0]
+        yield slug, set(str(redis.get(key) or "").split())
+
+
 def look(redis: Redis) -> set[str]:
     """All ids that Redis knows of now, of every tenant: an id is a hash of its tenant too.
 
@@ -64,8 +72,8 @@ def look(redis: Redis) -> set[str]:
             seen.update(jobs_of(item))
     for _, item in redis.hscan_iter(UNACKED, count=PAGE):
         seen.update(jobs_of(item))
-    for key in redis.scan_iter(_RUNNING + "*", PAGE, _type="STRING"):
-        seen.update(str(redis.get(key) or "").split())
+    for _, jobs in held(redis):
+        seen.update(jobs)
     return seen
 
 

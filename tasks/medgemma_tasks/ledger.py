@@ -222,6 +222,14 @@ class Ledger:
         key = layout.artifact_key(self.tenant, job_id, attempt, name)
         return self.store.get_verified(key, artifact.sha256)
 
+    def artifact_urls(
+        self, job_id: str, artifacts: Iterable[Artifact], seconds: int, endpoint: str | None = None
+    ) -> list[str]:
+        """As ``Store.presigned``, of each."""
+        prefix = layout.job_prefix(self.tenant, job_id)
+        keys = [(prefix + artifact.key, artifact.content_type) for artifact in artifacts]
+        return [self.store.presigned(*key, seconds, endpoint) for key in keys]
+
     def discard(self, job_id: str, artifacts: Iterable[Artifact]) -> None:
         """Delete the artifacts of an attempt that lost."""
         prefix = layout.job_prefix(self.tenant, job_id)

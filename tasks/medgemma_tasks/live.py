@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import ValidationError
 
+from medgemma_tasks.bells import Bell, Bells
 from medgemma_tasks.dropped import count, counted
 from medgemma_tasks.layout import check_job_id, check_tenant
 from medgemma_tasks.locks import UNLOCK, Locks
@@ -21,7 +22,6 @@ from medgemma_tasks.settings import Settings
 
 if TYPE_CHECKING:
     from redis import Redis
-    from redis.client import PubSub
 
     from medgemma_tasks.remembered import Remembered
 
@@ -34,6 +34,16 @@ local held = redis.call('get', KEYS[1])
 if held and held ~= ARGV[1] then return 0 end
 redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1"""
+
+
+class Glance(NamedTuple):
+    """What Redis knows of a job."""
+
+    live: Live | None
+    queued: bool
+    """Whether its message was published lately."""
+    ahead: int | None
+    """``backlog.place``."""
 
 
 class LiveState(Locks):
@@ -65,11 +75,18 @@ class LiveState(Locks):
     def read(self, job_id: str) -> Live | None:
         """How far a job is, or None where Redis knows nothing of it."""
         with self._reached():
-            text = self._redis.get(self._key("live", job_id))
-        try:
-            return None if text is None else Live.model_validate_json(text)
-        except ValidationError:
-            return None  # of another version; the store is the truth
+            return _live(self._redis.get(self._key("live", job_id)))
+
+    def glance(self, job_id: str) -> Glance:
+        """All that Redis knows of where a job stands, by one question."""
+        names = ("live", "queued", "place")
+        with self._reached():
+            pipe = self._redis.pipeline(transaction=False)
+            for name in names:
+                pipe.get(self._key(name, job_id))
+            live, queued, ahead = pipe.execute()
+        told = str(ahead or "")
+        return Glance(_live(live), bool(queued), int(told) if told.isdecimal() else None)
 
     # --- how often it was started --------------------------------------------------------------
 
@@ -236,11 +253,12 @@ class LiveState(Locks):
             pubsub.close()
 
     @contextmanager
-    def hearing(self) -> Iterator[Bells]:
-        """Hear ``announce`` for all jobs of the tenant."""
+    def hearing(self, *, every_tenant: bool = False) -> Iterator[Bells]:
+        """Hear ``announce`` for all jobs of the tenant, or of every one."""
+        whose = "*" if every_tenant else self.tenant
         with self._reached():
             pubsub = self._redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
-            pubsub.psubscribe(f"medgemma:done:{self.tenant}:*")
+            pubsub.psubscribe(f"medgemma:done:{whose}:*")
         try:
             yield Bells(self, pubsub)
         finally:
@@ -250,42 +268,11 @@ class LiveState(Locks):
         return f"medgemma:{what}:{self.tenant}:{check_job_id(job_id)}"
 
 
-class Bell:
-    """Rings when a job ends. It may ring for nothing, and may fail to ring: always look."""
-
-    def __init__(self, live: LiveState, pubsub: PubSub) -> None:
-        self._live = live
-        self._pubsub = pubsub
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for the bell, at most so long; whether it rang."""
-        deadline = time.monotonic() + seconds
-        with self._live._reached():
-            while (left := deadline - time.monotonic()) > 0:
-                if self._pubsub.get_message(timeout=left) is not None:
-                    return True
-        return False
-
-
-class Bells:
-    """Say which jobs ended. As ``Bell``: they may ring for nothing, or fail to."""
-
-    def __init__(self, live: LiveState, pubsub: PubSub) -> None:
-        self._live = live
-        self._pubsub = pubsub
-
-    def rung(self, seconds: float) -> list[str]:
-        """The ids of jobs that ended; waits at most so long for the first of them."""
-        found: list[str] = []
-        deadline = time.monotonic() + seconds
-        with self._live._reached():
-            while (left := deadline - time.monotonic()) > 0:
-                message = self._pubsub.get_message(timeout=0 if found else left)
-                if message is not None:
-                    found.append(str(message["channel"]).rpartition(":")[2])
-                elif found:
-                    break
-        return found
+def _live(text: object) -> Live | None:
+    try:
+        return None if text is None else Live.model_validate_json(str(text))
+    except ValidationError:
+        return None  # of another version; the store is the truth
 
 
 def _death(text: str) -> Death | None:

@@ -16,6 +16,7 @@ from medgemma_tasks.errors import QueueFull
 from medgemma_tasks.layout import model_slug
 from medgemma_tasks.models import JobId, Strict, Tenant
 from medgemma_tasks.settings import Settings
+from medgemma_tasks.tracing import headers
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -174,6 +175,7 @@ def publish(
             TASK,
             args=(shard.model_dump(mode="json", by_alias=True),),
             queue=bulk if batch else interactive,
+            headers=headers() or None,
             # No time limit: the worker sets its own, whatever the client's settings say.
         )
     except (OperationalError, RedisError, OSError) as error:

@@ -15,8 +15,11 @@ CONNECTIONS = 64
 """Connections that a client keeps. Of more threads at once the others make one for each call."""
 
 
-def make_client(session: Any, settings: Settings, read_timeout: float) -> S3Client:
+def make_client(
+    session: Any, settings: Settings, read_timeout: float, endpoint: str | None = None
+) -> S3Client:
     """A client of a boto3 session. ``read_timeout``: seconds that the server may take to answer.
+    ``endpoint``: in place of the settings', for URLs that others use.
 
     Raises InvalidSettings where AWS's own settings lead to a server in the clear.
     """
@@ -40,7 +43,7 @@ def make_client(session: Any, settings: Settings, read_timeout: float) -> S3Clie
     )
     client: S3Client = session.client(
         "s3",
-        endpoint_url=settings.s3_endpoint_url,
+        endpoint_url=endpoint or settings.s3_endpoint_url,
         verify=settings.ca_file,  # None: by the authorities that boto3 trusts
         config=config,
     )

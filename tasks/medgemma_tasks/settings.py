@@ -92,6 +92,8 @@ class Settings(BaseSettings):
     """Port at which a supervisor serves its metrics to Prometheus; None serves none."""
     metrics_host: str = "127.0.0.1"
     """Address that it binds for them. They tell devices and states, and nothing of any job."""
+    log_format: Literal["text", "json"] = "text"
+    """Of what workers, exporter and gateway log: lines for people, or one JSON object a line."""
 
     @field_validator("broker_url")
     @classmethod

@@ -61,7 +61,7 @@ class Store:
         """at_once: how many calls may be under way, of all threads together; None: any number."""
         self.settings = settings
         self._gate = nullcontext() if at_once is None else BoundedSemaphore(at_once)
-        self._clients: dict[float, S3Client] = {}
+        self._clients: dict[tuple[float, str | None], S3Client] = {}
         self._making = Lock()
 
     def get(self, key: str, most: int = LARGEST_RECORD) -> bytes | None:
@@ -87,6 +87,25 @@ class Store:
                 expected=sha256,
             )
         return content
+
+    def presigned(
+        self, key: str, content_type: str, seconds: int, endpoint: str | None = None
+    ) -> str:
+        """A URL by which anybody can read a key for some seconds: path style, signature version 4.
+
+        endpoint: the server's address for those who get it, where it is another than ours.
+        """
+        asked = {
+            "Bucket": self.settings.bucket,
+            "Key": self._full(key),
+            "ResponseContentType": content_type,
+            "ResponseCacheControl": "no-store",
+        }
+        return self._call(
+            lambda: self._client(QUICK_READ_TIMEOUT, endpoint).generate_presigned_url(
+                "get_object", Params=asked, ExpiresIn=seconds
+            )
+        )
 
     def put(self, key: str, content: bytes, content_type: str = "application/json") -> None:
         """Write bytes, over whatever was there."""
@@ -285,13 +304,12 @@ class Store:
 
         return boto3.session.Session(region_name=self.settings.s3_region)
 
-    def _client(self, read_timeout: float) -> S3Client:
+    def _client(self, read_timeout: float, endpoint: str | None = None) -> S3Client:
         with self._making:  # a session is not made for threads, a client is
-            if read_timeout not in self._clients:
-                self._clients[read_timeout] = make_client(
-                    self._session, self.settings, read_timeout
-                )
-            return self._clients[read_timeout]
+            kind = read_timeout, endpoint
+            if kind not in self._clients:
+                self._clients[kind] = make_client(self._session, self.settings, *kind)
+            return self._clients[kind]
 
 
 class _PassedError(Exception):

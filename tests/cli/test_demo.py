@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psutil
 import pydicom.data
 import pytest
 from PIL import Image
 
 from medgemma_cli.demo import without_settings
+from medgemma_cli.showing import has_screen
 from medgemma_tasks.models import ExplanationRecord
 
 WORDS = ("medgemma", "redis-server", "rclone")
 
 
-def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the demo to its end, and see that nothing of what it started lives on."""
+def demo(
+    *arguments: str, until: Callable[[], bool] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the demo to its end, or to Ctrl-C once something is so, and see that nothing of what it
+    started lives on."""
     command = [sys.executable, "-m", "medgemma_cli", "demo", *arguments]
     pipe = subprocess.PIPE
     started: set[psutil.Process] = set()
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as running:
         while running.poll() is None:
             started.update(psutil.Process(running.pid).children(recursive=True))
+            if until is not None and until():
+                running.send_signal(signal.SIGINT)
+                until = None
             time.sleep(0.05)
         stdout, stderr = running.communicate()
     assert len(started) >= 4, stderr  # Redis, S3, the supervisor and its worker
@@ -52,8 +63,11 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_demo_explains_a_phantom_and_stops_all_it_started(
     tmp_path: Path, elsewhere: None
 ) -> None:
-    done = demo("--out", str(tmp_path))
+    seen: list[dict[str, Any]] = []
+    done = demo("--out", str(tmp_path), "--serve", until=lambda: shown(tmp_path, seen))
     assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "open.html").exists()
+    assert len(seen[0]["targets"]) > 5  # the keyword, and each word
     record = ExplanationRecord.model_validate_json((tmp_path / "result.json").read_text())
     assert record.state == "succeeded"
     assert record.consistency is not None
@@ -66,6 +80,38 @@ def test_the_demo_explains_a_phantom_and_stops_all_it_started(
     page = (tmp_path / "report.html").read_text()
     assert "not for diagnosis" in page
     assert "http://" not in page.replace("http://www.w3.org/", "")
+
+
+def shown(folder: Path, seen: list[dict[str, Any]]) -> bool:
+    """Whether the job that the page shows has ended; what it came to is kept."""
+    door = folder / "open.html"
+    if not door.exists() or not (text := door.read_text()):
+        return False
+    assert door.stat().st_mode & 0o777 == 0o600
+    url, key, job = re.findall(r'href="(http://[^#]+/)#key=([^&]+)&amp;job=(\w+)"', text)[0]
+    assert "<title>" in httpx.get(url).text
+    header = {"Authorization": f"Bearer {key}"}
+    answer = httpx.get(f"{url}v1/explanations/{job}/result", headers=header)
+    if answer.status_code == 200:
+        seen.append(answer.json())
+    return answer.status_code == 200
+
+
+def test_the_page_is_opened_only_where_somebody_can_see_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.delenv("CI", raising=False)
+    assert has_screen()
+    monkeypatch.setenv("CI", "true")
+    assert not has_screen()
+    monkeypatch.delenv("CI")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert has_screen() == (sys.platform in ("darwin", "win32"))
+    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
+    assert has_screen()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    assert not has_screen()
 
 
 def test_the_demo_says_what_was_wrong_with_a_file_of_ones_own(tmp_path: Path) -> None:
@@ -126,6 +172,7 @@ def test_the_demo_takes_a_study_folder_and_says_what_it_chose(tmp_path: Path) ->
     study = Path(str(pydicom.data.get_testdata_file("DICOMDIR"))).parent / "98892001"
     done = demo("--study", str(study), "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
+    assert "make demo SERVE=yes" in done.stdout  # it ends by itself where nobody looks
     assert "study: Shown: series 1 of 3 (CT, 5 slices" in done.stderr
     record = ExplanationRecord.model_validate_json((tmp_path / "result.json").read_text())
     assert len(record.images) == 5

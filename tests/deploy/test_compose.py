@@ -20,13 +20,21 @@ from redis.retry import Retry
 
 from medgemma_cli.embedded.process import free_port
 from medgemma_cli.embedded.redis import redis_program
-from medgemma_tasks.settings import Settings
 from tests.tools import tool
 
 ROOT = Path(__file__).parents[2]
-REDIS_SECRETS = ("REDIS_PASSWORD", "REDIS_WORKER_PASSWORD", "REDIS_CLIENT_PASSWORD")
+REDIS_SECRETS = (
+    "REDIS_PASSWORD",
+    "REDIS_WORKER_PASSWORD",
+    "REDIS_CLIENT_PASSWORD",
+    "REDIS_GATEWAY_PASSWORD",
+    "REDIS_EXPORTER_PASSWORD",
+)
 SECRETS = (*REDIS_SECRETS, "S3_ACCESS_KEY", "S3_SECRET_KEY")
-ONE_SHOT = {"store-init"}
+OF_A_PROFILE = {"GRAFANA_PASSWORD": "grafana", "FLOWER_BASIC_AUTH": "flower"}
+"""Secrets that are asked for by the service itself, where it is wanted."""
+ONE_SHOT = {"store-init", "keys"}
+PROFILES = ("two-gpus", "watch", "flower", "keys")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +65,7 @@ def config(folder: Path, environment: dict[str, str]) -> subprocess.CompletedPro
     program = tool("docker-compose")
     empty = folder / "empty.env"  # else an .env of the checkout would be read
     empty.touch()
-    profiles = ["--profile", "two-gpus", "--profile", "flower"]
+    profiles = [part for name in PROFILES for part in ("--profile", name)]
     return subprocess.run(
         [program, "--env-file", str(empty), *profiles, "config"],
         cwd=ROOT,
@@ -71,7 +79,11 @@ def config(folder: Path, environment: dict[str, str]) -> subprocess.CompletedPro
 def test_with_its_secrets_set_the_file_is_accepted(tmp_path: Path) -> None:
     answer = config(tmp_path, dict.fromkeys(SECRETS, "given"))
     assert answer.returncode == 0, answer.stderr
-    assert yaml.safe_load(answer.stdout)["services"]["worker-1"]["profiles"] == ["two-gpus"]
+    accepted = yaml.safe_load(answer.stdout)["services"]
+    assert accepted["worker-1"]["profiles"] == ["two-gpus"]
+    assert {name for service in accepted.values() for name in service.get("profiles", ())} == set(
+        PROFILES
+    )
 
 
 @pytest.mark.parametrize("missing", SECRETS)
@@ -87,14 +99,14 @@ def test_no_secret_has_a_default() -> None:
         uses = re.findall(rf"\$\{{{name}[^}}]*\}}", text)
         assert uses
         assert set(uses) == {f"${{{name}:?set {name} in .env}}"}
-    assert "${HF_TOKEN:-}" in text
-    assert "${FLOWER_BASIC_AUTH:-}" in text
+    for name in ("HF_TOKEN", *OF_A_PROFILE):
+        assert f"${{{name}:-}}" in text
 
 
 def test_the_example_names_every_variable_and_holds_no_secret(example: dict[str, str]) -> None:
     used = set(re.findall(r"(?<!\$)\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
     assert used == set(example)
-    for name in (*SECRETS, "HF_TOKEN", "FLOWER_BASIC_AUTH"):
+    for name in (*SECRETS, "HF_TOKEN", *OF_A_PROFILE):
         assert example[name] == ""
 
 
@@ -129,13 +141,13 @@ def test_a_worker_has_more_time_to_stop_than_its_shutdown_takes(
 
 def test_ports_are_published_on_this_machine_alone(services: dict[str, dict[str, Any]]) -> None:
     ports = [port for service in services.values() for port in service.get("ports", [])]
-    assert len(ports) == 3
+    assert len(ports) == len(set(ports)) == 6
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
 def test_images_are_pinned(services: dict[str, dict[str, Any]]) -> None:
     for service in services.values():
-        assert re.fullmatch(r"[\w./-]+:\d+\.\d+[\w.-]*", service["image"])
+        assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.?[\w.-]*", service["image"])
 
 
 def test_what_is_built_and_mounted_is_there(services: dict[str, dict[str, Any]]) -> None:
@@ -152,24 +164,40 @@ def test_what_is_built_and_mounted_is_there(services: dict[str, dict[str, Any]])
                 assert (ROOT / "deploy" / Path(part).name).is_file()
 
 
-def test_variables_of_ours_are_settings(services: dict[str, dict[str, Any]]) -> None:
-    known = {f"MEDGEMMA_{field.upper()}" for field in Settings.model_fields}
+def test_what_is_ours_writes_nothing_but_temporary_files_and_its_volumes(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    ours = [service for service in services.values() if "build" in service]
+    assert len(ours) == 6
+    for service in ours:
+        assert service["read_only"] is True
+        # What is uploaded is large: not in memory.
+        assert service["tmpfs"] == ["/tmp"] or "uploads:/tmp" in service["volumes"]
+        assert service["cap_drop"] == ["ALL"]
     for service in services.values():
-        given = {name for name in service.get("environment", {}) if name.startswith("MEDGEMMA_")}
-        assert given <= known
+        assert "no-new-privileges:true" in service["security_opt"]
 
 
-@pytest.mark.parametrize("name", ["worker", "client"])
-def test_images_run_as_nobody_special_and_take_no_env_file(name: str) -> None:
-    dockerfile = (ROOT / "deploy" / f"{name}.Dockerfile").read_text()
-    assert dockerfile.index("USER medgemma") < dockerfile.index("CMD [")
-    assert "--constraint constraints.txt" in dockerfile
-    ignored = (ROOT / "deploy" / f"{name}.Dockerfile.dockerignore").read_text().splitlines()
-    assert "*" in ignored
-    copied = re.findall(r"^COPY (.+) \S+$", dockerfile, flags=re.MULTILINE)
-    allowed = {line.removeprefix("!") for line in ignored if line.startswith("!")}
-    for source in " ".join(copied).split():
-        assert source in allowed or "deploy/*.py" in allowed
+def test_a_health_check_asks_the_port_that_its_service_serves(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    for name, path in {"gateway": "readyz", "exporter": "healthz", "worker-0": "readyz"}.items():
+        service = services[name]
+        (asked,) = re.findall(r"http://127\.0\.0\.1:(\d+)/(\w+)", str(service["healthcheck"]))
+        given = service["environment"].get("MEDGEMMA_METRICS_PORT")
+        port = str(given or service["command"][service["command"].index("--port") + 1])
+        assert asked == (port, path)
+
+
+def test_keys_are_written_by_one_service_and_read_by_the_gateway(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    assert services["keys"]["volumes"] == ["keys:/keys"]
+    assert "keys:/keys:ro" in services["gateway"]["volumes"]
+    files = {
+        services[name]["environment"]["MEDGEMMA_WEB_KEYS_FILE"] for name in ("keys", "gateway")
+    }
+    assert files == {"/keys/keys.json"}
 
 
 @pytest.fixture
@@ -214,21 +242,23 @@ def test_redis_starts_as_a_broker_must_and_its_password_is_in_no_command_line(
     assert "${" not in command  # "$$REDIS_PASSWORD" is read inside, from the environment
 
 
-@pytest.mark.parametrize("answer", [(0, ""), (1, "set FLOWER_BASIC_AUTH in .env")])
-def test_flower_does_not_start_without_credentials(
-    answer: tuple[int, str], services: dict[str, dict[str, Any]], tmp_path: Path
+@pytest.mark.parametrize("name", OF_A_PROFILE)
+@pytest.mark.parametrize("given", ["", "user:password"])
+def test_a_page_does_not_start_without_credentials(
+    name: str, given: str, services: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
-    status, said = answer
-    celery = tmp_path / "celery"
-    celery.write_text("#!/bin/sh\nexit 0\n")
-    celery.chmod(0o755)
-    shell, option, script = services["flower"]["command"]
-    given = {} if status else {"FLOWER_BASIC_AUTH": "user:password"}
+    service = services[OF_A_PROFILE[name]]
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    shell, option, script = service.get("entrypoint") or service["command"]
+    script = re.sub(r"exec \S+", f"exec {program}", script.replace("$$", "$"))
+    (variable,) = [key for key, value in service["environment"].items() if name in value]
     ran = subprocess.run(
-        [shell, option, script.replace("$$", "$")],
-        env={"PATH": f"{tmp_path}:{os.defpath}", **given},
+        [shell, option, script],
+        env={"PATH": os.defpath, variable: given},
         capture_output=True,
         text=True,
     )
-    assert ran.returncode == status
-    assert said in ran.stderr
+    assert ran.returncode == (0 if given else 1)
+    assert (f"set {name} in .env" in ran.stderr) is not bool(given)

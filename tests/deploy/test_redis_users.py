@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 import redis
+from pydantic import SecretStr
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -24,20 +23,30 @@ from medgemma_tasks.errors import InternalError, JobCancelled, WorkerLost
 from medgemma_tasks.in_hand import UNACKED
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import WorkerHealth, WorkerState
+from medgemma_tasks.orders import order
 from medgemma_tasks.queue import make_app, publish, queue_names
 from medgemma_tasks.settings import Settings, load_settings
 from medgemma_worker.board import Board
+from medgemma_worker.exporter.looking import Looker
 from medgemma_worker.guests import Guests
 from medgemma_worker.parent.hosted import give_back
 from medgemma_worker.parent.lanes import Lane
+from medgemma_worker.parent.taken_out import Orders
 from medgemma_worker.places import Hosted
 from tests.parts import JOB, picture
-from tests.service.harness import Service, WorkerProcess
+from tests.service.harness import Service, WorkerProcess, until
 from tests.stub_engine import ANSWER
+from tests.web.asking import ask, ended
+from tests.web.gateway import GatewayProcess
 
 ROOT = Path(__file__).parents[2]
 WAIT = 40.0
-PASSWORDS = {"default": "a" * 32, "worker": "b" * 32, "client": "c" * 32}
+PASSWORDS = {
+    name: letter * 32
+    for name, letter in zip(
+        ("default", "worker", "client", "gateway", "exporter"), "abcde", strict=True
+    )
+}
 ONCE = Retry(NoBackoff(), 0)
 QUEUE = queue_names("phantom")[0]
 
@@ -64,6 +73,8 @@ class GuardedRedis(EmbeddedRedis):
                 "REDIS_PASSWORD": PASSWORDS["default"],
                 "REDIS_WORKER_PASSWORD": PASSWORDS["worker"],
                 "REDIS_CLIENT_PASSWORD": PASSWORDS["client"],
+                "REDIS_GATEWAY_PASSWORD": PASSWORDS["gateway"],
+                "REDIS_EXPORTER_PASSWORD": PASSWORDS["exporter"],
             },
         )
 
@@ -114,12 +125,18 @@ def refusals(operator: Any) -> list[str]:
 
 
 def test_a_worker_and_a_client_do_all_their_work_as_users_of_their_own(
-    guarded: GuardedRedis, operator: Any, client_settings: Settings, tmp_path: Path
+    guarded: GuardedRedis,
+    operator: Any,
+    client_settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first, second = (worker_of(guarded, tmp_path, name) for name in ("first", "second"))
     with first:
         service = Service(client_settings, first)
         assert service.ask("What is there?").wait(WAIT).answer == ANSWER
+        ask_by_the_gateway(guarded, tmp_path, monkeypatch)
+        look_as_the_exporter(guarded, client_settings)
         assert service.ask("sleep 0.2 die once").wait(WAIT).record.attempt == 2
         with pytest.raises(WorkerLost):
             service.ask("die").wait(WAIT)
@@ -147,7 +164,6 @@ def test_a_worker_and_a_client_do_all_their_work_as_users_of_their_own(
             operator.flushdb()
             assert lost.wait(WAIT).answer == ANSWER
             assert busy.wait(WAIT).answer == ANSWER
-            assert ping(guarded) == 0
             picture().save(tmp_path / "x.png")
             rows = [{"item": k, "image": "x.png", "prompt": f"Row {k}?"} for k in range(3)]
             manifest = tmp_path / "manifest.jsonl"
@@ -160,7 +176,36 @@ def test_a_worker_and_a_client_do_all_their_work_as_users_of_their_own(
     assert refusals(operator) == []
 
 
-def test_a_worker_may_take_guests_and_turn_its_queues_round(
+def ask_by_the_gateway(
+    guarded: GuardedRedis, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever callers of two tenants do."""
+    with monkeypatch.context() as patch:
+        patch.setenv("MEDGEMMA_BROKER_URL", guarded.as_user("gateway"))
+        with GatewayProcess(folder) as gateway, gateway.client() as api:
+            theirs = gateway.header("other")
+            until(lambda: api.get("/v1/models", headers=theirs).status_code == 200, 5)
+            for header in (gateway.ours, theirs):
+                for _ in range(2):
+                    asked = ask(api, header, "What is there, gateway?", key="once")
+                    assert ended(api, header, asked.headers["Location"])["state"] == "succeeded"
+                for _ in range(2):  # the second time it is put back: archived, locked, queued
+                    where = ask(api, header, "crash please, gateway").headers["Location"]
+                    assert ended(api, header, where)["state"] == "failed"
+                where = ask(api, header, "sleep 20 gateway").headers["Location"]
+                assert api.delete(where, headers=header).json()["state"] == "cancelled"
+            assert api.get("/readyz").status_code == 200
+
+
+def look_as_the_exporter(guarded: GuardedRedis, settings: Settings) -> None:
+    """All that its metrics are made of."""
+    url = SecretStr(guarded.as_user("exporter"))
+    seen = Looker(settings.model_copy(update={"broker_url": url})).look()
+    assert [worker.model for worker in seen.team] == list(seen.jobs) == ["phantom"]
+    assert seen.store
+
+
+def test_a_worker_may_take_guests_turn_its_queues_round_and_drain(
     guarded: GuardedRedis, operator: Any, stack_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEDGEMMA_BROKER_URL", guarded.as_user("worker"))
@@ -195,14 +240,12 @@ def test_a_worker_may_take_guests_and_turn_its_queues_round(
     lane.look()
     lane.look()
     assert board.bulk_first
+    with live.connected() as connection:
+        order(connection, workers.workers(connection)[0], out=True)
+    orders = Orders(board, live, "one", "")
+    orders.look(lambda: False)
+    assert board.emptied
     assert refusals(operator) == []
-
-
-def ping(guarded: GuardedRedis) -> int:
-    """The health check of a worker's container."""
-    command = [sys.executable, str(ROOT / "deploy" / "ping_worker.py")]
-    environment = {**os.environ, "MEDGEMMA_BROKER_URL": guarded.as_user("worker")}
-    return subprocess.run(command, env=environment, timeout=60).returncode
 
 
 DANGEROUS = (
@@ -248,6 +291,7 @@ THE_CLIENT = (
     "SET medgemma:lock:reconcile 1",
     "SET medgemma:lock:bulk-first:phantom 1",
     "SET medgemma:running:x 1",
+    "SET medgemma:order:phantom/gpu-0@here 1",
     f"SUBSCRIBE medgemma:done:other:{JOB}",
     f"PUBLISH medgemma:done:other:{JOB} 1",
     "PUBLISH /0.celery.pidbox {}",  # by which a worker is told to shut down
@@ -257,9 +301,29 @@ THE_CLIENT = (
     f"LPUSH {JOB}.reply.celery.pidbox x",
     f"EVAL return(redis.call('rpop','{QUEUE}')) 0",
 )
+THE_GATEWAY = (
+    *(command for command in THE_CLIENT if "other" not in command and "done" not in command),
+    "SET medgemma:worker:phantom:x 1",
+    "SET medgemma:dropped:no-request 1",
+    f"SET medgemma:held:other:{JOB} 1",  # a worker's claim to a job
+)
+THE_EXPORTER = (
+    f"LPUSH {QUEUE} x",
+    f"RPOP {QUEUE}",
+    f"DEL {QUEUE}",
+    "HDEL unacked x",
+    "SET medgemma:lock:reconcile 1",
+    f"SET medgemma:live:local:{JOB} 1",
+    f"EXPIRE medgemma:live:local:{JOB} 1",
+    f"PUBLISH medgemma:done:local:{JOB} 1",
+    f"SUBSCRIBE medgemma:done:local:{JOB}",
+    "PUBLISH /0.celery.pidbox {}",
+)
 FORBIDDEN = [
-    *((user, command) for user in ("worker", "client") for command in DANGEROUS),
+    *((user, command) for user in PASSWORDS if user != "default" for command in DANGEROUS),
     *(("client", command) for command in THE_CLIENT),
+    *(("gateway", command) for command in THE_GATEWAY),
+    *(("exporter", command) for command in THE_EXPORTER),
 ]
 
 
@@ -278,7 +342,7 @@ def test_whatever_is_not_its_own_is_refused(
     assert operator.llen(QUEUE) == 1
 
 
-@pytest.mark.parametrize("user", ["worker", "client", "default", "nobody"])
+@pytest.mark.parametrize("user", [*PASSWORDS, "nobody"])
 def test_nobody_comes_in_without_the_right_password(guarded: GuardedRedis, user: str) -> None:
     with (
         redis.Redis(port=guarded.port, username=user, password="wrong", retry=ONCE) as client,

@@ -35,13 +35,16 @@ from tests.stub_engine import ANSWER, StubEngine
 from tests.worker.direct import Direct
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "s3"
+USERS = ("client", "worker", "gateway", "exporter")
 
 
 def policy(name: str, settings: Settings) -> str:
     """A policy, its placeholders replaced as docs/security.md says."""
-    text = (FOLDER / f"{name}-policy.json").read_text()
+    # A gateway is a client of every tenant.
+    file, tenant = ("client", "*") if name == "gateway" else (name, settings.tenant)
+    text = (FOLDER / f"{file}-policy.json").read_text()
     text = text.replace(":::BUCKET/", f":::{settings.bucket}/{settings.prefix}")
-    return text.replace("BUCKET", settings.bucket).replace("TENANT", settings.tenant)
+    return text.replace("BUCKET", settings.bucket).replace("TENANT", tenant)
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def session_of(
     """A session with the keys of a user that has one of the policies. From here on they count."""
     iam = boto3.client("iam", region_name="us-east-1")
     sessions = {}
-    for name in ("client", "worker"):
+    for name in USERS:
         iam.create_user(UserName=name)
         iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=policy(name, settings))
         key = iam.create_access_key(UserName=name)["AccessKey"]
@@ -155,6 +158,11 @@ PUTS = [
     ("worker", request_key("local", JOB)),
     ("worker", input_key("local", SHA)),
     ("worker", "elsewhere"),
+    ("gateway", model_key("phantom")),
+    ("gateway", "other/jobs/x/1-ab/relevancy.npz"),
+    ("gateway", "elsewhere"),
+    ("exporter", request_key("local", JOB)),
+    ("exporter", model_key("phantom")),
 ]
 DELETIONS = [
     ("client", request_key("local", JOB)),
@@ -167,6 +175,9 @@ DELETIONS = [
     ("worker", result_key("local", JOB)),
     ("worker", input_key("local", SHA)),
     ("worker", model_key("phantom")),
+    ("gateway", request_key("other", JOB)),
+    ("gateway", input_key("other", SHA)),
+    ("exporter", request_key("local", JOB)),
 ]
 READINGS = [
     ("client", request_key("other", JOB)),
@@ -174,11 +185,29 @@ READINGS = [
     ("client", input_key("other", SHA)),
     ("client", "elsewhere"),
     ("worker", "elsewhere"),
+    ("gateway", "elsewhere"),
+    ("exporter", result_key("local", JOB)),
+    ("exporter", input_key("local", SHA)),
 ]
 
 
+def test_a_gateway_asks_for_every_tenant_and_the_exporter_sees_since_when_a_job_waits(
+    ledger_of: Callable[..., Ledger],
+) -> None:
+    exporter = ledger_of("exporter").store
+    for tenant in ("local", "other"):
+        gateway = ledger_of("gateway", tenant).store
+        for key in (input_key(tenant, SHA), request_key(tenant, JOB), result_key(tenant, JOB)):
+            gateway.put(key, b"1")
+            assert gateway.get(key) == b"1"
+        assert exporter.get(request_key(tenant, JOB)) == b"1"
+        gateway.delete(result_key(tenant, JOB))
+        assert gateway.get(result_key(tenant, JOB)) is None
+    assert exporter.get(request_key("local", "0" * 32)) is None
+
+
 def test_nobody_reads_writes_or_deletes_what_is_not_his(ledger_of: Callable[..., Ledger]) -> None:
-    stores = {who: ledger_of(who).store for who in ("client", "worker")}
+    stores = {who: ledger_of(who).store for who in USERS}
     allowed: list[str] = []
     for who, key in PUTS:
         allowed += done(f"{who} wrote {key}", partial(stores[who].put, key, b"1"))

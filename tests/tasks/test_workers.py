@@ -74,3 +74,19 @@ def test_a_word_of_a_worker_of_another_version_is_read(redis_fake: fakeredis.Fak
     older = {name: value for name, value in said.items() if name not in ("rate", "shard")}
     redis_fake.set(key, json.dumps(older))
     assert [(w.rate, w.shard) for w in workers(redis_fake)] == [(None, None)]
+
+
+def test_a_worker_in_a_state_that_this_version_does_not_know_is_not_there(
+    redis_fake: fakeredis.FakeRedis,
+) -> None:
+    say(redis_fake, health(), 60)
+    (key,) = redis_fake.keys("medgemma:worker:*")
+    redis_fake.set(key, json.dumps(json.loads(redis_fake.get(key)) | {"state": "from the future"}))
+    assert workers(redis_fake) == []
+
+
+def test_of_all_states_two_serve() -> None:
+    assert {state for state in WorkerState if state.serves} == {
+        WorkerState.READY,
+        WorkerState.BUSY,
+    }

@@ -126,3 +126,13 @@ def test_the_parent_says_which_queue_goes_first() -> None:
     assert not board.bulk_first
     board.put_bulk_first(True)
     assert board.bulk_first
+
+
+def test_the_parent_says_whether_messages_are_taken() -> None:
+    board = Board()
+    assert not board.taken_out
+    assert not board.emptied
+    board.take_out(True)
+    board.note_emptied(True)
+    assert board.taken_out
+    assert board.emptied

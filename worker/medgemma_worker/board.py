@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from medgemma_tasks.models import Stage
+from medgemma_worker.counters import Counters
 from medgemma_worker.places import MOST_GUESTS, PLACES, Hosted, InHand, Place, read
 
 
@@ -42,6 +43,8 @@ class _Page(ctypes.Structure):
         ("memory", ctypes.c_uint64),
         ("polled", ctypes.c_double),
         ("bulk_first", ctypes.c_bool),
+        ("taken_out", ctypes.c_bool),
+        ("emptied", ctypes.c_bool),
         # --- by the child, of a guest
         ("guest", ctypes.c_char * 37),
         ("guest_pid", ctypes.c_int64),
@@ -52,7 +55,9 @@ class _Page(ctypes.Structure):
 class Board:
     """The page. Make it before the fork; times are of the monotonic clock, which all share."""
 
-    def __init__(self) -> None:
+    def __init__(self, counters: Counters | None = None) -> None:
+        self.counters = counters or Counters()
+        """What the child counts, for whoever watches; it may outlive this page."""
         self._memory = mmap.mmap(-1, ctypes.sizeof(_Page))
         self._page = _Page.from_buffer(self._memory)
         self._places: dict[str, int] = {}
@@ -285,3 +290,24 @@ class Board:
     def bulk_first(self) -> bool:
         """Whether this worker serves the batch queue first. Its child takes no guests then."""
         return bool(self._page.bulk_first)
+
+    # --- whether it takes messages ---------------------------------------------------------------
+
+    def take_out(self, out: bool) -> None:
+        """By the parent: whether no further message is to be taken, neither by it nor as a guest.
+        What is in hand goes on."""
+        self._page.taken_out = out
+
+    def note_emptied(self, emptied: bool) -> None:
+        """By the parent: whether the worker was taken out, and holds nothing any more."""
+        self._page.emptied = emptied
+
+    @property
+    def taken_out(self) -> bool:
+        """Whether no further message is to be taken."""
+        return bool(self._page.taken_out)
+
+    @property
+    def emptied(self) -> bool:
+        """Whether the worker was taken out, and holds nothing any more."""
+        return bool(self._page.emptied)

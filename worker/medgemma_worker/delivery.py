@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Protocol
 
 from medgemma_tasks.errors import StoreRefused
@@ -45,6 +46,8 @@ class Delivery:
         """Have not been begun."""
         self.open: set[str] = set()
         """Have a thread."""
+        self.context = copy_context()
+        """What its jobs run in, each in a copy: of the message's span, if there are traces."""
         self.pauses: list[float] = []
         """For each job that must come again, how many seconds it had better wait."""
 
@@ -87,7 +90,9 @@ class Delivery:
         try:
             yield
         except TROUBLE as error:
-            log.warning("%s: goes back to the queue (%s)", what, error.code)
+            log.warning(
+                "%s: goes back to the queue (%s)", what, error.code, extra={"code": error.code}
+            )
             self.pauses.append(REFUSED_PAUSE if isinstance(error, StoreRefused) else PAUSE)
         except RunsElsewhere:
             log.info("%s: runs on another worker, looked at again", what)

@@ -16,6 +16,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from medgemma_tasks.errors import JobCancelled, JobTimeLimit, MedGemmaError, OutOfMemory
 from medgemma_tasks.models import Stage
+from medgemma_worker import memory
 from medgemma_worker.batching import Batching
 from medgemma_worker.board import Board
 from medgemma_worker.engine import Answered, Engine, Found, Prepared
@@ -265,7 +266,10 @@ class Device:
                 return action()
             finally:
                 self._current = ()  # from here on no signal ends it
-                self.busy += time.monotonic() - began
+                seconds = time.monotonic() - began
+                self.busy += seconds
+                self._board.counters.worked(seconds)
+                self._board.counters.note_memory(*memory.of_device())
 
     # --- by a signal, in that same thread ------------------------------------------------------
 

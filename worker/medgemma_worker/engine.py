@@ -69,6 +69,8 @@ class Explained:
     seconds: dict[str, float]
     peak_memory_bytes: int | None
     files: dict[str, File] = field(repr=False)
+    answer_tokens: int = 0
+    """How many were generated for the answer."""
 
 
 class Engine(Protocol):

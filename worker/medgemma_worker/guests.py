@@ -18,6 +18,7 @@ from medgemma_tasks.dropped import count
 from medgemma_tasks.in_hand import shard_in
 from medgemma_tasks.queue import Shard, queue_names
 from medgemma_tasks.settings import Settings
+from medgemma_tasks.tracing import TRACEPARENT
 from medgemma_worker import unacked
 from medgemma_worker.parent.intake import DROPPED, rewritten
 from medgemma_worker.places import MOST_GUESTS
@@ -42,6 +43,8 @@ class Guest:
     tag: str
     """kombu's delivery tag, of this taking alone."""
     redis: Redis
+    sent_in: str | None = None
+    """Its place in a trace: the header ``traceparent``."""
 
     def done(self) -> None:
         """Acknowledge it, after its jobs have their marks. Never raises: it would come back, and
@@ -112,7 +115,9 @@ class Guests:
             return None  # a worker that has nothing else in hand takes it
         if not unacked.take(redis, self._queue, item, message):
             return None
-        return Guest(shard, json.loads(message)["properties"]["delivery_tag"], redis)
+        taken = json.loads(message)
+        tag, sent_in = taken["properties"]["delivery_tag"], taken["headers"].get(TRACEPARENT)
+        return Guest(shard, tag, redis, sent_in)
 
     def _connected(self) -> Redis:
         if self._redis is None:

@@ -9,8 +9,10 @@ from medgemma_tasks.dropped import NO_REQUEST
 from medgemma_tasks.errors import InvalidRequest, MedGemmaError, ModelMismatch
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
+from medgemma_tasks.logs import about
 from medgemma_tasks.models import ExplanationRequest, Stage
 from medgemma_tasks.settings import Settings
+from medgemma_tasks.tracing import span
 from medgemma_worker.board import Board
 from medgemma_worker.engine import Engine, Explained
 from medgemma_worker.inputs import fetch_images
@@ -30,12 +32,15 @@ def explain(run: Run) -> Explained:
     """Explain a request: its images from the store, through the engine. All else is around it."""
     engine, device = run.around.engine, run.around.device
     run.report(Stage.LOADING, 0.0)
-    with run.watch.stage("loading"):
+    with span("loading", job_id=run.job_id), run.watch.stage("loading"):
         images = fetch_images(run.around.ledger, run.request.images, run.around.settings.max_pixels)
         prepared = engine.prepare(run.request, images)
-    answered = device.answer(run, prepared)
-    found = device.explain(run, answered)
-    explained = engine.finish(found)
+    with span("generating", job_id=run.job_id):
+        answered = device.answer(run, prepared)
+    with span("explaining", job_id=run.job_id):
+        found = device.explain(run, answered)
+    with span("rendering", job_id=run.job_id):
+        explained = engine.finish(found)
     run.report(Stage.STORING, 0.0)
     return explained
 
@@ -91,6 +96,10 @@ class JobRunner:
         self._around = Around(engine, device, ledger, live, settings, board)
 
     def run(self, job_id: str) -> None:
+        with about(job=job_id), span("job", job_id=job_id):
+            self._run(job_id)
+
+    def _run(self, job_id: str) -> None:
         around = self._around
         if self.finished(job_id):
             log.info("job %s: has its result already", job_id)
@@ -98,8 +107,10 @@ class JobRunner:
         try:
             request = self._request(job_id)
         except InvalidRequest as error:
-            log.info("job %s: %s", job_id, error.code)
-            commit = Committer(around.ledger, around.live, job_id, datetime.now(UTC))
+            log.info("job %s: %s", job_id, error.code, extra={"code": error.code})
+            commit = Committer(
+                around.ledger, around.live, job_id, datetime.now(UTC), around.board.counters
+            )
             commit.failure(error, 0, Stopwatch())
             return
         if request is None:
@@ -114,7 +125,7 @@ class JobRunner:
         except TROUBLE:
             raise
         except MedGemmaError as error:
-            log.info("job %s: %s", job_id, error.code)
+            log.info("job %s: %s", job_id, error.code, extra={"code": error.code})
         else:
             log.info("job %s: succeeded", job_id)
 

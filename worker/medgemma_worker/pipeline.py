@@ -180,6 +180,7 @@ class ModelEngine:
             seconds={**first.metadata["seconds"], "rendering": time.perf_counter() - began},
             peak_memory_bytes=found.peak_memory_bytes,
             files=files,
+            answer_tokens=0 if request.given_answer is not None else _answered(first),
         )
 
     @contextmanager
@@ -206,6 +207,11 @@ class ModelEngine:
 def load(settings: Settings) -> ModelEngine:
     """The loader that MEDGEMMA_ENGINE names by default."""
     return ModelEngine.load(settings)
+
+
+def _answered(result: ExplanationResult) -> int:
+    """Tokens of the answer, its end marker among them."""
+    return int(result.metadata["seq_len"]) - int(result.metadata["input_len"])
 
 
 def _device_name(device: torch.device) -> str:

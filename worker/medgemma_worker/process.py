@@ -12,6 +12,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
+from celery.signals import worker_process_shutdown
+
+from medgemma_tasks import tracing
 from medgemma_tasks.errors import MedGemmaError, ServiceError
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
@@ -146,15 +149,21 @@ def start(settings: Settings, board: Board) -> None:
     """
     global _process
     board.begin_loading(os.getpid())
+    board.counters.note_memory(0, 0, 0)  # until there is a model, nothing is known
     if board.loads > LOADS:
         _give_up(board, f"{LOADS} processes in a row died while they loaded it (out of memory?)")
+    began = time.monotonic()
     try:
+        if tracing.instrument("medgemma-worker", consumes=True):
+            worker_process_shutdown.connect(_flush, weak=False, dispatch_uid="medgemma")
         engine = load_engine(settings)
     except MedGemmaError as error:
         _give_up(board, f"{error.code}: {error.message}")
     except Exception as error:  # noqa: BLE001 - a loader may raise anything
         _give_up(board, trace(error))
     else:
+        board.counters.loaded(time.monotonic() - began)
+        board.counters.note_memory(*memory.of_device())
         _process = Process(settings, engine, board)
         _process.publish_model()
         board.loaded()
@@ -177,6 +186,10 @@ def current() -> Process:
     if _process is None:
         raise RuntimeError("this process has not loaded its engine")
     return _process
+
+
+def _flush(**_: object) -> None:
+    tracing.flush()
 
 
 def _give_up(board: Board, why: str) -> NoReturn:

@@ -121,7 +121,7 @@ class Shift:
                     device.changed.notify_all()
 
         delivery.open.add(job_id)
-        self._pool.submit(run)
+        self._pool.submit(delivery.context.copy().run, run)
 
     def _turn(self, delivery: Delivery, job_id: str) -> None:
         """Wait, in the job's thread, until few enough others fetch."""

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 from medgemma_tasks.jitter import jittered
 from medgemma_tasks.queue import Shard
+from medgemma_tasks.tracing import following
 from medgemma_worker.board import Board
 from medgemma_worker.delivery import Delivery
 from medgemma_worker.guests import Guest, Guests
@@ -32,7 +33,7 @@ class Visit:
 
 
 class Visits:
-    """Lets guests in, unless this worker serves bulk first or was told to stop."""
+    """Lets guests in, unless this worker serves bulk first, was taken out or told to stop."""
 
     def __init__(self, guests: Guests, board: Board, deliver: Callable[[Shard], Delivery]) -> None:
         self._guests = guests
@@ -47,12 +48,15 @@ class Visits:
             # It was given back, and stands first on its queue.
             self._not_before = time.monotonic() + jittered(max(self._last.pauses))
         self._last = None
-        if self._board.bulk_first or self._board.draining or time.monotonic() < self._not_before:
+        board = self._board
+        closed = board.bulk_first or board.taken_out or board.draining
+        if closed or time.monotonic() < self._not_before:
             return None
         guest = self._guests.take()
         if guest is None:
             return None
         self._last = self._deliver(guest.shard)
+        self._last.context = following(guest.sent_in)
         visit = Visit(guest, self._last, self._board)
         self._last.split()
         return visit

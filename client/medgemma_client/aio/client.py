@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from copy import copy
 from typing import TYPE_CHECKING, Any, Self
 
 from medgemma_client.aio.backfill import AsyncBackfill
@@ -35,6 +36,13 @@ class AsyncClient:
     def settings(self) -> Settings:
         return self._client.settings
 
+    @like(Client.of_tenant)
+    def of_tenant(self, *args: Any, **options: Any) -> AsyncClient:
+        other = copy(self)
+        other._client = self._client.of_tenant(*args, **options)
+        other._bells = LoopBells(other._client._live)
+        return other
+
     @like(Client.submit)
     async def submit(self, *args: Any, **options: Any) -> AsyncJob:
         return self._job(await self._threads.run(self._client.submit, *args, **options))
@@ -64,6 +72,14 @@ class AsyncClient:
     @like(Client.backfill)
     def backfill(self, *args: Any, **options: Any) -> AsyncBackfill:
         return AsyncBackfill(lambda: self._client.backfill(*args, **options), self._threads)
+
+    @like(Client.ping_redis)
+    async def ping_redis(self) -> None:
+        await self._threads.run(self._client.ping_redis)
+
+    @like(Client.ping_store)
+    async def ping_store(self) -> None:
+        await self._threads.run(self._client.ping_store)
 
     async def aclose(self) -> None:
         """Give back threads and connections. A call made after that, of the client or of what it

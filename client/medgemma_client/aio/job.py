@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medgemma_client.aio.bells import LoopBells
 from medgemma_client.aio.like import like
@@ -42,6 +42,10 @@ class AsyncJob:
     @like(Job.status)
     async def status(self) -> Status:
         return await self._threads.run(self._job.status)
+
+    @like(Job.ended)
+    async def ended(self, *args: Any, **options: Any) -> Status | None:
+        return await self._threads.run(self._job.ended, *args, **options)
 
     @like(Job.result)
     async def result(self) -> AsyncResult:

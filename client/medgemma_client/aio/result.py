@@ -100,6 +100,7 @@ class AsyncResult:
         return await self._threads.run(lambda: self._result.request)
 
     artifact = _awaited(Result.artifact)
+    artifact_urls = _awaited(Result.artifact_urls)
     boxes = _awaited(Result.boxes)
     boxes_overlay = _awaited(Result.boxes_overlay)
     image = _awaited(Result.image)
@@ -107,6 +108,7 @@ class AsyncResult:
     overlay = _awaited(Result.overlay)
     peak = _awaited(Result.peak)
     report = _awaited(Result.report)
+    report_html = _awaited(Result.report_html)
     save = _awaited(Result.save)
     slices = _awaited(Result.slices)
     to_dicom = _awaited(Result.to_dicom)

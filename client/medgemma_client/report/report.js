@@ -11,3 +11,10 @@
   document.getElementById("controls").hidden = false;
   apply();
 })();
+(() => {
+  // In a frame of another page: tell it how tall this one is.
+  if (window.parent === window) return;
+  const root = document.documentElement;
+  const tell = () => window.parent.postMessage({ reportHeight: root.offsetHeight }, "*");
+  new ResizeObserver(tell).observe(root);
+})();

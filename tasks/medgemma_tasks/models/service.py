@@ -67,6 +67,9 @@ class WorkerState(StrEnum):
     READY = "ready"
     """It has no job, and asks the queue for one."""
     BUSY = "busy"
+    DRAINING = "draining"
+    """It was taken out: it takes no further message, and finishes what it has in hand. A reader of
+    an older version, which does not know this word, takes the worker for one that is not there."""
     STOPPING = "stopping"
     """It was told to stop, and finishes its job or gives it back."""
     SETUP_FAILED = "setup failed"
@@ -77,6 +80,11 @@ class WorkerState(StrEnum):
     @property
     def serves(self) -> bool:
         return self in (WorkerState.READY, WorkerState.BUSY)
+
+    @property
+    def lives(self) -> bool:
+        """Whether there is a worker. One whose setup failed has ended."""
+        return self is not WorkerState.SETUP_FAILED
 
 
 class WorkersJob(Strict):
@@ -118,6 +126,11 @@ class WorkerHealth(Discreet):
     started_at: datetime
     bulk_first: bool = False
     """Whether it serves the batch queue first, as one of several of its model does."""
+    drained: bool = False
+    """Whether it was taken out, and holds no message any more."""
+    post: str = Field(default="", max_length=64)
+    """What it has in common with those that its supervisor starts in its place; empty in a worker
+    of a version that takes no orders."""
 
 
 class Status(Strict):

@@ -73,9 +73,7 @@ class Worker:
         """The processes that run jobs: one, or none just now."""
         try:
             found = psutil.Process(self.process.pid).children()
-            return [
-                p.pid for p in found if "medgemma_worker.supervisor.reconciler" not in p.cmdline()
-            ]
+            return [p.pid for p in found if "medgemma_worker.supervisor.beside" not in p.cmdline()]
         except psutil.Error:
             return []
 

@@ -34,6 +34,23 @@ CASES = [
     ("a child that never was ready", Seen(silent=1e9), WorkerState.STARTING),
     ("a load of minutes", Seen(silent=600, unanswered=600), WorkerState.STARTING),
     ("told to stop while it loads", Seen(stopping=True), WorkerState.STOPPING),
+    ("taken out while it loads", Seen(taken_out=True), WorkerState.DRAINING),
+    (
+        "taken out",
+        dataclasses.replace(READY, taken_out=True, unanswered=LONG),
+        WorkerState.DRAINING,
+    ),
+    ("at work, taken out", dataclasses.replace(BUSY, taken_out=True), WorkerState.DRAINING),
+    (
+        "the same and silent",
+        dataclasses.replace(BUSY, taken_out=True, silent=LONG),
+        WorkerState.DEFUNCT,
+    ),
+    (
+        "taken out, told to stop",
+        dataclasses.replace(READY, taken_out=True, stopping=True),
+        WorkerState.STOPPING,
+    ),
     ("a model that cannot be loaded", Seen(failed=True), WorkerState.SETUP_FAILED),
     ("the same, being stopped", Seen(failed=True, stopping=True), WorkerState.SETUP_FAILED),
     ("idle", READY, WorkerState.READY),
@@ -241,3 +258,18 @@ def test_a_message_is_overdue_once_its_hard_limit_has_passed(
             requests[:] = [waits, begun]
             voice.arrive("cpu@here")
             assert said(redis_fake).state is state
+
+
+def test_one_that_was_taken_out_says_so_and_when_it_holds_nothing(
+    voice: Voice, board: Board, redis_fake: fakeredis.FakeRedis
+) -> None:
+    board.begin_loading(1)
+    board.loaded()
+    board.take_out(True)
+    voice.arrive("cpu@here")
+    first = said(redis_fake)
+    assert (first.state, first.drained, first.post) == (WorkerState.DRAINING, False, board.owner)
+    assert not first.state.serves
+    board.note_emptied(True)
+    voice.look()
+    assert said(redis_fake).drained

@@ -77,6 +77,16 @@ def test_a_message_keeps_its_shard_and_its_ids_and_nothing_else() -> None:
     assert "eta" not in found["headers"]
 
 
+def test_a_message_keeps_its_place_in_a_trace_if_it_is_one() -> None:
+    place = f"00-{JOB}-{JOB[:16]}-01"
+    kept = read(rewritten(message(traceparent=place, tracestate="canary"), QUEUE, 10, 12))
+    assert kept["headers"]["traceparent"] == place
+    for wrong in ("canary", place + "\n", [place], 7, None):
+        item = rewritten(message(traceparent=wrong, baggage="canary"), QUEUE, 10, 12)
+        assert "traceparent" not in read(item)["headers"]
+        assert "canary" not in item.decode()
+
+
 def test_each_taking_of_a_message_has_a_delivery_tag_of_its_own() -> None:
     """Else a worker that lost its lease acknowledges the message for the one that has it now."""
     once = rewritten(message(), QUEUE, 10, 12)

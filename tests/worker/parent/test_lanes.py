@@ -58,6 +58,15 @@ def test_a_worker_asks_the_interactive_queue_first_unless_it_is_the_one_for_batc
     assert order.consume(2) == ["interactive", "batch"]
 
 
+def test_a_worker_that_was_taken_out_asks_no_queue(board: Board) -> None:
+    order = order_by(board)()
+    order.update(["interactive", "batch"])
+    board.take_out(True)
+    assert order.consume(2) == []
+    board.take_out(False)
+    assert order.consume(2) == ["interactive", "batch"]
+
+
 def test_a_worker_that_is_alone_serves_interactive_jobs_first(
     lane: Lane, board: Board, live: LiveState
 ) -> None:

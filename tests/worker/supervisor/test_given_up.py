@@ -130,7 +130,8 @@ def test_metrics_tell_what_serves_and_what_was_given_up(
             return str(answer.read().decode()).splitlines()
 
     wait_for(lambda: 'medgemma_worker_up{device="gpu-2"} 1.0' in metrics())
-    assert {line for line in metrics() if not line.startswith("#")} == {
+    of_devices = ("medgemma_devices_", "medgemma_worker_")
+    assert {line for line in metrics() if line.startswith(of_devices)} == {
         "medgemma_devices_given_up 1.0",
         'medgemma_worker_restarts_total{device="gpu-0"} 2.0',
         'medgemma_worker_restarts_total{device="gpu-2"} 0.0',

@@ -122,7 +122,7 @@ def test_a_device_that_was_set_is_not_overruled(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_real_worker_is_a_prefork_of_one_named_after_its_device() -> None:
-    assert WORKER_COMMAND[1:] == ("-m", "medgemma_worker.app", "{device}")
+    assert WORKER_COMMAND[1:] == ("-m", "medgemma_worker.app", "{device}", "{counters}")
     settings = queue_settings(Settings())
     assert (settings["worker_pool"], settings["worker_concurrency"]) == ("prefork", 1)
     assert CPU.visible is None

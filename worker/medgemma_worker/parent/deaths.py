@@ -81,6 +81,7 @@ def note_deaths(
         log.error(
             "job %s: the process died over attempt %d (%s)",
             *(held.job_id, held.attempt, death.signal or death.exit_status or reason),
+            extra={"job": held.job_id, "attempt": held.attempt, "stage": held.stage},
         )
         try:
             live.of_tenant(held.tenant).note_death(held.job_id, death)

@@ -25,6 +25,7 @@ from medgemma_tasks.settings import Settings
 from medgemma_tasks.workers import forget, say
 from medgemma_worker.board import Board
 from medgemma_worker.parent.repeated import Repeated
+from medgemma_worker.post import post_of
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class Seen:
     failed: bool = False
     ready: bool = False
     busy: bool = False
+    taken_out: bool = False
     stopping: bool = False
     silent: float = 0.0
     """Since the child's last beat."""
@@ -68,13 +70,16 @@ def state_of(seen: Seen, silence: float) -> WorkerState:
     if seen.failed:
         return WorkerState.SETUP_FAILED
     if not seen.ready:
-        return WorkerState.STOPPING if seen.stopping else WorkerState.STARTING
+        waits = WorkerState.DRAINING if seen.taken_out else WorkerState.STARTING
+        return WorkerState.STOPPING if seen.stopping else waits
     if seen.silent > silence:
         return WorkerState.DEFUNCT
     if seen.busy and seen.overdue > silence:
         return WorkerState.DEFUNCT
     if seen.stopping:
         return WorkerState.STOPPING
+    if seen.taken_out:
+        return WorkerState.DRAINING
     if seen.busy:
         return WorkerState.BUSY
     return WorkerState.DEFUNCT if seen.unanswered > silence else WorkerState.READY
@@ -105,7 +110,7 @@ class Voice:
         self._reason_to_ask = 0.0
         """When there last was one to ask the queue, on the monotonic clock; as those below."""
         self._doing: tuple[WorkerState, tuple[str, str] | None] | None = None
-        self._said: tuple[WorkerState, WorkersJob | None] | None = None
+        self._said: tuple[WorkerState, WorkersJob | None, bool] | None = None
         self._due = 0.0
         self._not_before = 0.0
 
@@ -122,13 +127,14 @@ class Voice:
         if not self._name:
             return
         now = time.monotonic()
-        if not self._board.ready or self._board.busy:
+        if not self._board.ready or self._board.busy or self._board.taken_out:
             self._reason_to_ask = now
         state, job = state_of(self._seen(now), longest_silence(self._settings)), self._job()
         doing = (state, None if job is None else (job.tenant, job.job_id))
         if doing != self._doing:
             self._doing, self._since = doing, datetime.now(UTC)
-        if now >= self._not_before and ((state, job) != self._said or now >= self._due):
+        saying = (state, job, self._board.emptied)
+        if now >= self._not_before and (saying != self._said or now >= self._due):
             self._say(state, job, now)
 
     def stopping(self) -> None:
@@ -168,6 +174,8 @@ class Voice:
             poll_seconds=round(now - board.polled, 1) if board.polled else None,
             started_at=self._started_at,
             bulk_first=board.bulk_first,
+            drained=board.emptied,
+            post=post_of(os.environ, board.owner),
         )
         try:
             with self._live.connected() as redis:
@@ -176,7 +184,7 @@ class Voice:
             log.warning("how this worker is was not made known (%s)", error.code)
             self._not_before = time.monotonic() + AWAY_PAUSE
             return
-        self._said = (state, job)
+        self._said = (state, job, health.drained)
         self._due = now + interval(self._settings.visibility_timeout)
 
     def _seen(self, now: float) -> Seen:
@@ -185,6 +193,7 @@ class Voice:
             failed=board.failed,
             ready=board.ready,
             busy=board.busy,
+            taken_out=board.taken_out,
             stopping=self._stopping,
             silent=now - board.beaten,
             unanswered=now - max(board.polled, self._reason_to_ask),

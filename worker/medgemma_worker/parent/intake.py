@@ -2,8 +2,9 @@
 
 Whoever can write to Redis can put anything on the list. Celery ends the whole worker over much of
 it, then once more when the message comes back; it quotes the rest in its log; and it obeys the time
-limits, dates and names in a message's headers. So of a message no more than its shard and its ids
-are kept, the limits are the worker's own, and what holds no shard is dropped: counted, unquoted.
+limits, dates and names in a message's headers. So of a message no more than its shard, its ids and
+its place in a trace are kept, the limits are the worker's own, and what holds no shard is dropped:
+counted, unquoted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from celery import bootsteps
 from medgemma_tasks.dropped import count
 from medgemma_tasks.in_hand import shard_of
 from medgemma_tasks.queue import LARGEST_MESSAGE, TASK
+from medgemma_tasks.tracing import TRACEPARENT, traceparent
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +77,7 @@ def rewritten(item: bytes, queue: str, soft: int, hard: int) -> bytes:
     shard, (_, kwargs, _) = shard_of(content), content
     if kwargs or headers["task"] != TASK:
         raise ValueError
+    sent_in = traceparent(headers.get(TRACEPARENT))
     others = soft * (len(shard.jobs) - 1)
     body = json.dumps([[shard.model_dump(mode="json", by_alias=True)], {}, {}])
     return json.dumps(
@@ -87,6 +90,7 @@ def rewritten(item: bytes, queue: str, soft: int, hard: int) -> bytes:
                 "task": TASK,
                 "id": task_id,
                 "timelimit": [others + hard, others + soft],
+                **({} if sent_in is None else {TRACEPARENT: sent_in}),
             },
             "properties": {
                 "body_encoding": "base64",

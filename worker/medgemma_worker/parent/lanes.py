@@ -31,10 +31,12 @@ FLEET = 2
 
 def order_by(board: Board) -> type[priority_cycle[str]]:
     """The order in which kombu asks a worker's queues: interactive first, or, where the board says
-    so, batch first."""
+    so, batch first. A worker that was taken out asks none."""
 
     class Order(priority_cycle):  # type: ignore[type-arg]  # its class takes none
         def consume(self, n: int) -> Any:
+            if board.taken_out:
+                return []
             queues: Any = super().consume(n)
             return queues[::-1] if board.bulk_first else queues
 

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
 from medgemma_tasks.models import WorkerHealth, WorkerState
 from medgemma_tasks.settings import Settings
+from medgemma_worker.counters import Counters
 from medgemma_worker.exits import LOAD_FAILED, SOME_GIVEN_UP
+from medgemma_worker.post import POST
 from medgemma_worker.supervisor.devices import Device
-from medgemma_worker.supervisor.metrics import serving
+from medgemma_worker.supervisor.metrics import Fleet, serving
 from medgemma_worker.supervisor.places import telling
 from medgemma_worker.supervisor.reconciler import beside_this_thread
-from medgemma_worker.supervisor.rollcall import calling, epitaph
+from medgemma_worker.supervisor.rollcall import calling, epitaph, node_name
 from medgemma_worker.supervisor.tied import tied_to_parent
 
 log = logging.getLogger(__name__)
@@ -40,8 +43,12 @@ GIVE_UP_AFTER = 3
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before a restart; each pause is twice the one before."""
 
-WORKER_COMMAND = (sys.executable, "-m", "medgemma_worker.app", "{device}")
-"""What runs on each device; ``{device}`` becomes its name."""
+STALE_SECONDS = 30.0
+"""What a worker said is no news any more after so long: the roll is called every few seconds."""
+
+WORKER_COMMAND = (sys.executable, "-m", "medgemma_worker.app", "{device}", "{counters}")
+"""What runs on each device; ``{device}`` becomes its name, ``{counters}`` the descriptor of the
+file that it counts in."""
 
 
 def launch(
@@ -62,15 +69,16 @@ def launch(
     for metrics cannot be had.
     """
     children = [_Child(device, settings, command, healthy_after, first_pause) for device in devices]
+    loop = _Loop()
     with (
         _signals() as signals,
-        serving(settings, children),
+        serving(settings, Fleet(settings.model, children, lambda: loop.turned)),
         beside_this_thread(settings),
         calling(settings, children),
         telling(settings),
     ):
         try:
-            return _supervise(children, signals)
+            return _supervise(children, signals, loop)
         finally:
             for child in children:
                 child.kill()
@@ -100,6 +108,8 @@ class _Child:
     command: Sequence[str]
     healthy_after: float
     first_pause: float
+    post: str = field(default_factory=lambda: secrets.token_hex(8))
+    """What its workers have in common, one after the other."""
     process: subprocess.Popen[bytes] | None = None
     restarts: int = 0
     """Since the supervisor began."""
@@ -107,13 +117,32 @@ class _Child:
     """What is to be said for it, where it was given up."""
     due: float = 0.0
     """When to start it next, on the monotonic clock."""
+    counters: Counters = field(init=False)
+    """Of all its workers, one after another."""
+    _file: int = field(init=False)
     _started: float = 0.0
     _pauses: int = 0
     _failures: int = 0
     _heard: WorkerHealth | None = None
+    _heard_at: float = 0.0
     _how: str = ""
     _ready: int = 0
     """The process that was last known to be ready."""
+
+    def __post_init__(self) -> None:
+        self.counters, self._file = Counters.shared()
+
+    @property
+    def label(self) -> str:
+        return self.device.name
+
+    @property
+    def node(self) -> str:
+        return node_name(self.device)
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None
 
     @property
     def given_up(self) -> bool:
@@ -122,12 +151,26 @@ class _Child:
     @property
     def up(self) -> bool:
         """Whether its worker is known to serve."""
-        heard = self._heard
+        heard = self._lately()
         return heard is not None and heard.state.serves
+
+    @property
+    def state(self) -> str:
+        if self.given_up:
+            return "given up"
+        heard = self._lately()
+        if heard is not None:
+            return heard.state.value
+        return "not heard of" if self.alive else "ended"
+
+    def _lately(self) -> WorkerHealth | None:
+        """What was heard, unless nobody has listened since."""
+        fresh = time.monotonic() < self._heard_at + STALE_SECONDS
+        return self._heard if fresh else None
 
     def hear(self, health: WorkerHealth | None) -> None:
         """What its worker said last, if anything. Called in another thread."""
-        process = self.process
+        process, self._heard_at = self.process, time.monotonic()
         if health is None or process is None or health.pid != process.pid:
             self._heard = None  # the word of a predecessor is none
             return
@@ -140,12 +183,14 @@ class _Child:
             self._ready = health.pid
 
     def start(self) -> None:
-        command = [part.replace("{device}", self.device.name) for part in self.command]
+        told = {"{device}": self.device.name, "{counters}": str(self._file)}
+        command = [told.get(part, part) for part in self.command]
         self._started = time.monotonic()
         self.process = subprocess.Popen(  # noqa: S603 - a list, no shell
             tied_to_parent(command),
-            env=child_environment(self.settings, self.device),
+            env={**child_environment(self.settings, self.device), POST: self.post},
             stdin=subprocess.DEVNULL,
+            pass_fds=(self._file,),
             start_new_session=True,  # its group can be killed, and a Ctrl-C reaches us alone
         )
         self.restarts += self._pauses > 0
@@ -204,9 +249,18 @@ class _Child:
             process.wait()
 
 
-def _supervise(children: Sequence[_Child], signals: Callable[[float], int | None]) -> int:
+@dataclass
+class _Loop:
+    turned: float = field(default_factory=time.monotonic)
+    """When the supervisor's loop last turned, on the monotonic clock."""
+
+
+def _supervise(
+    children: Sequence[_Child], signals: Callable[[float], int | None], loop: _Loop
+) -> int:
     stopping = False
     while True:
+        loop.turned = time.monotonic()
         for child in children:
             child.reap(stopping)
             idle = child.process is None and not child.given_up

@@ -1,24 +1,18 @@
 """The reconciler at work: of all that run, one at a time sweeps, once each visibility timeout.
 
-A supervisor runs it in a thread. A worker that was started alone runs it in a process of its own
-(``python -m medgemma_worker.supervisor.reconciler``): Celery's parent forks, and a child forked
-while another thread holds a lock of some library would wait for it for ever.
+A supervisor runs it in a thread, and so does the process beside a worker that was started alone.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from medgemma_tasks.errors import MedGemmaError
-from medgemma_tasks.settings import Settings, load_settings
-from medgemma_worker.supervisor.places import telling
-from medgemma_worker.supervisor.tied import tied_to_parent
+from medgemma_tasks.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -88,22 +82,3 @@ def beside_this_thread(settings: Settings) -> Iterator[None]:
         yield
     finally:
         stop.set()
-
-
-@contextmanager
-def beside_this_process() -> Iterator[None]:
-    """A process that reconciles, and ends with this one."""
-    command = tied_to_parent([sys.executable, "-m", "medgemma_worker.supervisor.reconciler"])
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - a list, no shell
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
-
-
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    ours = load_settings()
-    with telling(ours):
-        run(ours, threading.Event())

@@ -30,7 +30,9 @@ AWAY_PAUSE = 5.0
 class Supervised(Protocol):
     """A device and its worker, as a supervisor has them."""
 
-    device: Device
+    @property
+    def node(self) -> str:
+        """The name of its worker."""
 
     @property
     def last_words(self) -> WorkerHealth | None:
@@ -90,7 +92,7 @@ def _call(settings: Settings, children: Sequence[Supervised], stop: threading.Ev
                     if child.last_words is not None:
                         say(redis, child.last_words, settings.visibility_timeout)
                     else:
-                        child.hear(worker(redis, settings.model, node_name(child.device)))
+                        child.hear(worker(redis, settings.model, child.node))
         except BrokerUnreachable as error:
             log.warning("how the workers are is not known (%s)", error.code)
             for child in children:

@@ -7,6 +7,8 @@ import secrets
 
 from medgemma_tasks.errors import BrokerUnreachable, WorkerLost
 from medgemma_tasks.live import LiveState
+from medgemma_tasks.logs import note
+from medgemma_tasks.models import Stage
 from medgemma_worker.engine import Explained
 from medgemma_worker.places import InHand
 from medgemma_worker.wrappers.commit import TROUBLE
@@ -30,8 +32,14 @@ def counted(run: Run, step: Step) -> Explained:
     """A wrapper: the start is counted, and shown on the board so that a death is known of."""
     around = run.around
     run.attempt = start_attempt(around.live, run.job_id, around.settings.max_attempts)
+    note(attempt=run.number)
     log.info("job %s: attempt %d", run.job_id, run.number)
-    run.hearers.append(lambda stage, _: around.board.note_stage(run.job_id, stage))
+
+    def hear(stage: Stage, _progress: float) -> None:
+        around.board.note_stage(run.job_id, stage)
+        note(stage=stage.value)
+
+    run.hearers.append(hear)
     held = InHand(around.live.tenant, run.job_id, run.number, run.attempt.token)
     with around.board.holding(held):
         return step(run)

@@ -21,6 +21,8 @@ from medgemma_tasks.jitter import jittered
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Artifact, ExplanationRecord, State
+from medgemma_tasks.tracing import span
+from medgemma_worker.counters import Counters
 from medgemma_worker.engine import Explained
 from medgemma_worker.failures import as_error, error_record, trace
 from medgemma_worker.stopwatch import Stopwatch
@@ -54,7 +56,8 @@ def marked_failed(run: Run, step: Step) -> Explained:
     except Exception as error:  # noqa: BLE001 - every failure ends in the job's record
         ours = as_error(error, run.job_id)
         if not isinstance(error, MedGemmaError):
-            log.error("job %s: %s\n%s", run.job_id, ours.code, trace(error))
+            said = (run.job_id, ours.code, trace(error))
+            log.error("job %s: %s\n%s", *said, extra={"code": ours.code})
         # The start that was one too many was none.
         number = ours.details["attempts"] if isinstance(ours, WorkerLost) else run.number
         _committer(run).failure(ours, number, run.watch)
@@ -71,24 +74,33 @@ def marked_succeeded(run: Run, step: Step) -> Explained:
 
 def _committer(run: Run) -> Committer:
     around = run.around
-    return Committer(around.ledger, around.live, run.job_id, run.request.submitted_at)
+    return Committer(
+        around.ledger, around.live, run.job_id, run.request.submitted_at, around.board.counters
+    )
 
 
 class Committer:
-    """Commits the outcome of one job. First writer wins; a loser leaves nothing behind."""
+    """Commits the outcome of one job, and counts it. First writer wins; a loser leaves nothing
+    behind."""
 
     def __init__(
-        self, ledger: Ledger, live: LiveState, job_id: str, submitted_at: datetime
+        self,
+        ledger: Ledger,
+        live: LiveState,
+        job_id: str,
+        submitted_at: datetime,
+        counters: Counters | None = None,
     ) -> None:
         self._ledger = ledger
         self._live = live
         self._job_id = job_id
         self._submitted_at = submitted_at
+        self._counters = counters or Counters()
 
     def success(self, attempt: Attempt, explained: Explained, watch: Stopwatch) -> bool:
         """Artifacts under their attempt, then the mark that names them with their hashes."""
         files = {name: (file.content, file.content_type) for name, file in explained.files.items()}
-        with watch.stage("storing"):
+        with span("storing", job_id=self._job_id), watch.stage("storing"):
             artifacts = patiently(
                 lambda: self._ledger.put_artifacts(self._job_id, attempt.name, files)
             )
@@ -111,7 +123,7 @@ class Committer:
             submitted_at=self._submitted_at,
             finished_at=datetime.now(UTC),
         )
-        return self._commit(record, artifacts)
+        return self._commit(record, artifacts, explained.answer_tokens)
 
     def failure(self, error: MedGemmaError, attempt: int, watch: Stopwatch) -> bool:
         """A mark "failed" or "cancelled". An answer that the error carries is kept."""
@@ -130,7 +142,9 @@ class Committer:
         )
         return self._commit(record, {})
 
-    def _commit(self, record: ExplanationRecord, artifacts: dict[str, Artifact]) -> bool:
+    def _commit(
+        self, record: ExplanationRecord, artifacts: dict[str, Artifact], answer_tokens: int = 0
+    ) -> bool:
         # A worker that stood still since it stored may find that the job was marked by another,
         # tidied up, and put on the queue again: the mark's place is free, but the artifacts are
         # gone. It has lost then too, and the job has a message of its own.
@@ -140,6 +154,8 @@ class Committer:
             )
         )
         if won:
+            code = "" if record.error is None else record.error.code
+            self._counters.job(record.state.value, code, record.seconds, answer_tokens)
             self._tell()
             if record.attempt > 1 or record.state is not State.SUCCEEDED:
                 self._tidy(record, artifacts)
@@ -183,6 +199,8 @@ def patiently(action: Callable[[], T], patience: float = PATIENCE) -> T:
         except TROUBLE as error:
             if time.monotonic() + pause > deadline:
                 raise
-            log.warning("waiting for a part that is away (%s)", error.code)
+            log.warning(
+                "waiting for a part that is away (%s)", error.code, extra={"code": error.code}
+            )
         time.sleep(jittered(pause))
         pause = min(2 * pause, LONGEST_PAUSE)

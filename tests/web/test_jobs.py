@@ -1,0 +1,111 @@
+"""The way of a job by HTTP: asked, watched, fetched, cancelled."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+import httpx
+import pytest
+
+from tests.stub_engine import ANSWER
+from tests.web.asking import ask, ended, png
+
+Header = dict[str, str]
+
+pytestmark = pytest.mark.usefixtures("service")
+
+
+@pytest.fixture(scope="module")
+def done(api: httpx.Client, ours: Header) -> str:
+    """The address of a job that succeeded."""
+    answer = ask(api, ours, "What is done?")
+    where = answer.headers["Location"]
+    assert ended(api, ours, where)["state"] == "succeeded"
+    return str(where)
+
+
+def test_a_question_is_accepted_with_the_address_of_its_job(
+    api: httpx.Client, ours: Header
+) -> None:
+    answer = ask(api, ours, "Is there a pneumothorax?")
+    status = answer.json()
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == f"/v1/explanations/{status['id']}"
+    assert status["state"] in ("submitted", "running", "succeeded")
+    assert status["links"] == {
+        "self": f"/v1/explanations/{status['id']}",
+        "events": f"/v1/explanations/{status['id']}/events",
+        "result": f"/v1/explanations/{status['id']}/result",
+        "report": f"/v1/explanations/{status['id']}/report",
+    }
+
+
+def test_the_same_question_is_the_same_job_as_a_form_and_as_json(
+    api: httpx.Client, ours: Header
+) -> None:
+    image = base64.b64encode(png()).decode()
+    question = {"prompt": "Form or JSON?", "images": [image]}
+    as_json = api.post("/v1/explanations", headers=ours, json=question)
+    assert as_json.status_code == 202
+    assert as_json.json()["id"] == ask(api, ours, "Form or JSON?").json()["id"]
+
+
+def test_a_result_names_its_files_and_each_is_there(
+    api: httpx.Client, ours: Header, done: str
+) -> None:
+    result = api.get(f"{done}/result", headers=ours).json()
+    assert result["answer"] == ANSWER
+    assert "overlay-0.png" in result["artifacts"]
+    for artifact in result["artifacts"].values():
+        file = api.get(artifact["url"], headers=ours)
+        assert file.headers["content-type"] == artifact["content_type"]
+        assert hashlib.sha256(file.content).hexdigest() == artifact["sha256"]
+
+
+def test_a_report_is_a_page(api: httpx.Client, ours: Header, done: str) -> None:
+    page = api.get(f"{done}/report", headers=ours)
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.text.startswith("<!doctype html>")
+
+
+def test_a_job_under_way_has_no_result_yet_and_can_be_cancelled(
+    api: httpx.Client, ours: Header
+) -> None:
+    where = ask(api, ours, "sleep 30 cancelled").headers["Location"]
+    early = api.get(f"{where}/result", headers=ours)
+    assert (early.status_code, early.json()["code"]) == (409, "job_not_finished")
+    cancelled = api.delete(where, headers=ours)
+    assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
+    again = api.delete(where, headers=ours)
+    assert (again.status_code, again.json()["state"]) == (200, "cancelled")
+    late = api.get(f"{where}/result", headers=ours)
+    assert (late.status_code, late.json()["code"]) == (409, "job_cancelled")
+
+
+def test_another_tenants_job_is_as_unknown_as_one_that_never_was(
+    api: httpx.Client, theirs: Header, done: str
+) -> None:
+    nobodys = "/v1/explanations/" + "0" * 32
+    for method, place in (
+        ("GET", ""),
+        ("GET", "/result"),
+        ("GET", "/report"),
+        ("GET", "/artifacts/overlay-0.png"),
+        ("DELETE", ""),
+    ):
+        found = [api.request(method, where + place, headers=theirs) for where in (done, nobodys)]
+        assert [answer.status_code for answer in found] == [404, 404]
+        told = [
+            answer.text.replace(where.rpartition("/")[2], "ID")
+            for answer, where in zip(found, (done, nobodys), strict=True)
+        ]
+        assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("shown", [{}, {"Authorization": "Bearer mge_no"}, {"Authorization": "x"}])
+def test_without_a_known_key_nothing_is_told(api: httpx.Client, shown: Header, done: str) -> None:
+    answer = api.get(done, headers=shown)
+    assert (answer.status_code, answer.json()["code"]) == (401, "key_unknown")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["www-authenticate"] == "Bearer"

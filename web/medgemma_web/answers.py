@@ -1,0 +1,150 @@
+"""What the API answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal, Self
+
+from pydantic import BaseModel, Field
+
+from medgemma_client import Result
+from medgemma_client.models import (
+    Consistency,
+    ImageGrid,
+    ModelRecord,
+    Stage,
+    State,
+    Status,
+    TargetRecord,
+    Token,
+)
+
+JOB = "0123456789abcdef0123456789abcdef"
+
+
+class Fault(BaseModel):
+    """Why a job failed."""
+
+    code: str
+    message: str
+
+
+class Links(BaseModel):
+    """Where the rest of a job is found."""
+
+    self: str
+    events: str
+    result: str
+    report: str
+
+
+class JobStatus(BaseModel):
+    """Where a job stands."""
+
+    id: str = Field(pattern="^[0-9a-f]{32}$", examples=[JOB])
+    state: State
+    stage: Stage | None = None
+    """Of a job that runs."""
+    progress: float = Field(ge=0, le=1)
+    """Of its stage."""
+    attempt: int
+    ahead: int | None = None
+    """Jobs that go first, of one that waits, as far as it is known."""
+    error: Fault | None = None
+    links: Links
+
+    @classmethod
+    def of(cls, status: Status) -> Self:
+        here = f"/v1/explanations/{status.job_id}"
+        error = status.error
+        return cls(
+            id=status.job_id,
+            state=status.state,
+            stage=status.stage,
+            progress=status.progress,
+            attempt=status.attempt,
+            ahead=status.ahead,
+            error=None if error is None else Fault(code=error.code, message=error.message),
+            links=Links(
+                self=here, events=f"{here}/events", result=f"{here}/result", report=f"{here}/report"
+            ),
+        )
+
+
+class ArtifactLink(BaseModel):
+    """A file of a result, and where it is to be had."""
+
+    url: str
+    content_type: str
+    size: int
+    sha256: str
+
+
+class JobResult(BaseModel):
+    """What a job came to: the model's answer, and what of images and words each target rests on."""
+
+    id: str = Field(examples=[JOB])
+    answer: str
+    answer_given: bool
+    thinking: str | None
+    targets: tuple[TargetRecord, ...]
+    images: tuple[ImageGrid, ...]
+    tokens: tuple[Token, ...]
+    consistency: Consistency | None
+    model: ModelRecord | None
+    seconds: dict[str, float]
+    peak_memory_bytes: int | None
+    attempt: int
+    submitted_at: datetime
+    finished_at: datetime
+    artifacts: dict[str, ArtifactLink]
+
+    @classmethod
+    def of(cls, result: Result, urls: dict[str, str]) -> Self:
+        """``urls``: of each artifact, by its name."""
+        record = result.record
+        return cls(
+            id=record.job_id,
+            answer=result.answer,
+            answer_given=record.answer_given,
+            thinking=record.thinking,
+            targets=record.targets,
+            images=record.images,
+            tokens=record.tokens,
+            consistency=record.consistency,
+            model=record.model,
+            seconds=record.seconds,
+            peak_memory_bytes=record.peak_memory_bytes,
+            attempt=record.attempt,
+            submitted_at=record.submitted_at,
+            finished_at=record.finished_at,
+            artifacts={
+                name: ArtifactLink(
+                    url=urls[name],
+                    content_type=artifact.content_type,
+                    size=artifact.size,
+                    sha256=artifact.sha256,
+                )
+                for name, artifact in record.artifacts.items()
+            },
+        )
+
+
+class Models(BaseModel):
+    """The models that workers published."""
+
+    models: list[str] = Field(examples=[["google/medgemma-1.5-4b-it"]])
+
+
+class Health(BaseModel):
+    """Whether the gateway lives."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """Whether the parts that it needs answer."""
+
+    status: Literal["ready", "not ready"]
+    redis: bool
+    store: bool

@@ -1,0 +1,48 @@
+"""How far a job is, as server-sent events: each change of its status, until it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+from medgemma_client.errors import JobNotFound, ServiceError
+from medgemma_client.models import Status
+from medgemma_web.answers import JobStatus
+from medgemma_web.backend import Backend
+
+LOOK = 0.5
+"""Seconds between two looks at a job; that it ended is heard at once."""
+
+HEARTBEAT = b": still here\n\n"
+"""A comment, which readers pass over; it keeps proxies from closing the connection."""
+
+
+async def stream(service: Backend, tenant: str, first: Status) -> AsyncIterator[bytes]:
+    """The events of a job. It ends after a terminal one, or where the gateway stops: then a reader
+    connects again, as browsers do by themselves."""
+    loop, job_id = asyncio.get_running_loop(), first.job_id
+    status, told = first, loop.time()
+    yield _event(status)
+    with service.waking.waiting(tenant, job_id) as woken:
+        while not status.state.terminal and not service.waking.stopping:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(woken.wait(), LOOK)
+            woken.clear()
+            before = status
+            try:
+                status = await service.status(tenant, job_id)
+            except JobNotFound:
+                return  # it was purged
+            except ServiceError:
+                pass  # the store is away: it may come back
+            if status != before:
+                told = loop.time()
+                yield _event(status)
+            elif loop.time() - told >= service.web.heartbeat:
+                told = loop.time()
+                yield HEARTBEAT
+
+
+def _event(status: Status) -> bytes:
+    return f"event: status\ndata: {JobStatus.of(status).model_dump_json()}\n\n".encode()

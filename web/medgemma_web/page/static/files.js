@@ -1,0 +1,116 @@
+// Choosing files: by the file dialogue, by dropping them anywhere on the page, or by pasting.
+
+import { $, el, say } from "./dom.js";
+
+const chosen = [];
+let changed = () => {};
+const SHOWN = /^image\/(png|jpeg)$/; // what browsers draw; DICOM and TIFF they do not
+
+const isZip = (file) => /\.zip$/i.test(file.name) || file.type === "application/zip";
+
+/** The files as the parts of a form, in order. */
+export function parts() {
+  return chosen.map(({ file }) => ({ part: isZip(file) ? "study" : "images", file }));
+}
+
+/** Pictures of what was chosen, for showing it elsewhere while it is asked about. */
+export function previews() {
+  return chosen.map(({ file, address }) => ({ name: file.name, address }));
+}
+
+/** What is wrong with the choice, as a sentence; null where nothing is. */
+export function wrong() {
+  if (!chosen.length) return "Choose an image first.";
+  const zips = chosen.filter(({ file }) => isZip(file)).length;
+  if (zips > 1) return "One study at a time: choose one zip file.";
+  if (zips && chosen.length > 1) return "A zip of a study goes alone, without other files.";
+  return null;
+}
+
+export const single = () => chosen.length === 1 && !isZip(chosen[0].file);
+
+export function startFiles(whenChanged) {
+  changed = whenChanged;
+  const input = $("files");
+  input.addEventListener("change", () => {
+    add(input.files);
+    input.value = ""; // the same file can be chosen again
+  });
+  input.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return; // browsers know Space alone, and Enter would send the form
+    event.preventDefault();
+    input.click();
+  });
+  let depth = 0;
+  const over = (inside) => {
+    depth = Math.max(0, depth + inside);
+    $("pick").classList.toggle("over", depth > 0);
+  };
+  const files = (event) => event.dataTransfer?.types.includes("Files");
+  document.addEventListener("dragenter", (event) => files(event) && over(1));
+  document.addEventListener("dragleave", (event) => files(event) && over(-1));
+  document.addEventListener("dragover", (event) => files(event) && event.preventDefault());
+  document.addEventListener("drop", (event) => {
+    if (!files(event)) return;
+    event.preventDefault(); // or the browser would leave for the file
+    over(-depth);
+    if ($("ask").hidden) return;
+    const items = [...event.dataTransfer.items];
+    const folder = items.some((item) => item.webkitGetAsEntry?.()?.isDirectory);
+    if (folder) changed("That is a folder. Make a zip file of it, and drop that.");
+    else add(event.dataTransfer.files);
+  });
+  document.addEventListener("paste", (event) => {
+    if (!$("ask").hidden && event.clipboardData.files.length) add(event.clipboardData.files);
+  });
+}
+
+function add(files) {
+  for (const file of files) {
+    const address = SHOWN.test(file.type) ? URL.createObjectURL(file) : null;
+    chosen.push({ file, address });
+  }
+  draw();
+  say(`${chosen.length} ${chosen.length === 1 ? "file" : "files"} chosen`);
+}
+
+function drop(place) {
+  chosen.splice(place, 1); // its address lives on: a running job may still show it
+  draw();
+  const left = $("chosen").querySelectorAll("button");
+  (left[Math.min(place, left.length - 1)] ?? $("files")).focus();
+}
+
+function draw() {
+  $("chosen").replaceChildren(
+    ...chosen.map(({ file, address }, place) =>
+      el(
+        "li",
+        {},
+        thumbnail(file.name, address),
+        el("span", { className: "name" }, file.name),
+        el("span", { className: "size" }, size(file.size)),
+        el(
+          "button",
+          { type: "button", className: "remove", "aria-label": `Remove ${file.name}`, title: "Remove", onclick: () => drop(place) },
+          "×",
+        ),
+      ),
+    ),
+  );
+  $("pick").classList.toggle("some", chosen.length > 0);
+  $("pick").classList.toggle("one", single());
+  $("drop-text").textContent = chosen.length ? "Add another" : "Drop an image here, or choose one";
+  changed(null);
+}
+
+export function thumbnail(name, address) {
+  if (address) return el("img", { src: address, alt: "" });
+  const kind = /\.(zip|tiff?)$/i.exec(name)?.[1].toUpperCase() ?? "DICOM";
+  return el("span", { className: "kind" }, kind.replace(/^TIF$/, "TIFF"));
+}
+
+function size(bytes) {
+  if (bytes < 1000) return `${bytes} B`;
+  return bytes < 1e6 ? `${Math.round(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+}
