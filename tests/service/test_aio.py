@@ -6,10 +6,11 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
-import redis
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
@@ -66,8 +67,11 @@ def quiet() -> Iterator[None]:
 
 
 def connections(settings: Settings) -> int:
-    with redis.Redis.from_url(settings.broker_url.get_secret_value()) as server:
-        return len(server.client_list())
+    """How many this process has to Redis and the store."""
+    urls = (settings.broker_url.get_secret_value(), settings.s3_endpoint_url or "")
+    ports = {urlsplit(url).port for url in urls}
+    found = psutil.Process().net_connections("tcp")
+    return sum(bool(one.raddr) and one.raddr.port in ports for one in found)
 
 
 def test_many_requests_wait_and_ask_at_once_on_one_client(quiet: None, service: Service) -> None:
@@ -90,7 +94,11 @@ def test_many_requests_wait_and_ask_at_once_on_one_client(quiet: None, service: 
             assert len(set(threading.enumerate()) - there) <= AT_ONCE + 1  # and the one that hears
 
     asyncio.run(use())
-    until(lambda: connections(service.settings) <= before, 10.0)
+    until(
+        lambda: connections(service.settings) <= before,
+        10.0,
+        lambda: f"{connections(service.settings)}, not {before}",
+    )
 
 
 def test_an_application_runs_in_the_test_client_of_its_framework(
@@ -124,7 +132,11 @@ def test_what_is_cancelled_leaves_nothing_behind_and_its_jobs_go_on(
             assert {result.answer for result in results} == {ANSWER}
 
     asyncio.run(use())
-    until(lambda: connections(service.settings) <= before, 10.0)
+    until(
+        lambda: connections(service.settings) <= before,
+        10.0,
+        lambda: f"{connections(service.settings)}, not {before}",
+    )
 
 
 def test_a_closed_client_holds_no_connection_and_takes_none_from_others(service: Service) -> None:
@@ -153,4 +165,8 @@ def test_a_closed_client_holds_no_connection_and_takes_none_from_others(service:
         stop.set()
         beside.join()
     assert not wrong
-    until(lambda: connections(service.settings) <= before, 10.0)
+    until(
+        lambda: connections(service.settings) <= before,
+        10.0,
+        lambda: f"{connections(service.settings)}, not {before}",
+    )
