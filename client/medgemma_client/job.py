@@ -49,6 +49,15 @@ class Job:
     def __repr__(self) -> str:
         return f"Job({self.id!r})"
 
+    def _repr_html_(self) -> str:
+        """A line for notebooks: where the job stands."""
+        from medgemma_client.card import status_card
+
+        try:
+            return status_card(self.id, self.status(), None)
+        except MedGemmaError as error:
+            return status_card(self.id, None, error.code)
+
     def status(self) -> Status:
         """Where the job stands. The store decides; Redis only adds the stage of a running job.
 

@@ -43,6 +43,11 @@ class AsyncResult:
     def __repr__(self) -> str:
         return f"AsyncResult({self.job_id!r})"  # no answer: it is patient data
 
+    def _repr_html_(self) -> str:
+        # Displaying knows no await: what the card shows is fetched here and now, for a person who
+        # looks at a notebook.
+        return self._result._repr_html_()
+
     @property
     def record(self) -> ExplanationRecord:
         return self._result.record
