@@ -63,7 +63,7 @@ class Page(HTMLParser):
 @pytest.fixture
 def result(client: Client, run: Run) -> Result:
     noise = np.random.default_rng(1).integers(0, 256, (1800, 1200), dtype=np.uint8)
-    job = client.submit([picture(), Image.fromarray(noise)], "What?", keyword=ANSWER.split()[0])
+    job = client.submit([picture(), Image.fromarray(noise)], "What?")
     run(job)
     return job.result()
 
@@ -72,11 +72,17 @@ def altered(result: Result, ledger: Ledger, **fields: object) -> Result:
     return Result(result.record.model_copy(update=fields), ledger)
 
 
-def test_a_result_shows_its_answer_with_what_was_explained_and_one_picture(result: Result) -> None:
-    html = result._repr_html_()
+def test_a_result_shows_its_answer_with_what_was_explained_and_one_picture(
+    result: Result, ledger: Ledger
+) -> None:
+    word = {"kind": "keyword", "text": "pneumothorax", "char_start": 27, "char_end": 39}
+    target = result.targets[0]
+    named = target.model_copy(update={"span": target.span.model_copy(update=word)})
+    html = altered(result, ledger, targets=(named,))._repr_html_()
     page = Page(html)
     assert ANSWER in page.text
-    assert page.marked == [ANSWER.split()[0]]
+    assert page.marked == ["pneumothorax"]
+    assert "Explained: “pneumothorax”." in page.text
     assert NOTICE in page.text
     assert "images" in page.text
     (uri,) = page.fetched
