@@ -70,7 +70,7 @@ def main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Settings come from the environment (MEDGEMMA_BROKER_URL and so on; see the README)."""
+    """Settings come from the environment (MEDGEMMA_BROKER_URL and so on: docs/settings.md)."""
 
 
 def run() -> None:

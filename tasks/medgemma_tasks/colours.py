@@ -54,9 +54,13 @@ def oklab_to_srgb(lab: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.where(linear <= 0.0031308, 12.92 * linear, curve))
 
 
-def curve(steps: int) -> NDArray[np.float64]:
-    """The colour map in Oklab: float64 (steps, 3), at equal distances from low to high."""
-    lightness, chroma, hue = np.array(_POINTS).T
+Points: TypeAlias = tuple[tuple[float, float, float], ...]
+"""Control points of a colour map in Oklab: lightness, chroma and hue in degrees of each."""
+
+
+def curve(steps: int, points: Points = _POINTS) -> NDArray[np.float64]:
+    """A colour map in Oklab: float64 (steps, 3), at equal distances from low to high."""
+    lightness, chroma, hue = np.array(points).T
     knots = np.linspace(0.0, 1.0, len(lightness))
     # A quartic near the points, not a spline through them: no kink in hue is ever seen as an edge.
     fine = np.linspace(0.0, 1.0, 4097)
@@ -72,9 +76,15 @@ def curve(steps: int) -> NDArray[np.float64]:
 @lru_cache(maxsize=1)
 def table() -> Colours:
     """The 256 colours, uint8 (256, 3), low to high. Read-only."""
-    colours = np.rint(np.clip(oklab_to_srgb(curve(256)), 0.0, 1.0) * 255.0).astype(np.uint8)
-    colours.setflags(write=False)
-    return colours
+    return table_of(_POINTS)
+
+
+def table_of(points: Points) -> Colours:
+    """The same of another colour map."""
+    colours = np.rint(np.clip(oklab_to_srgb(curve(256, points)), 0.0, 1.0) * 255.0)
+    whole = colours.astype(np.uint8)
+    whole.setflags(write=False)
+    return whole
 
 
 def steps(values: NDArray[np.floating]) -> NDArray[np.uint8]:

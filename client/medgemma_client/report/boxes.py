@@ -1,13 +1,13 @@
-"""The boxes of a localization answer as a part of the page: outlines on an image, and a list."""
+"""The boxes of a localization answer as a part of the page: outlines on the image, and a list."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medgemma_client.report.figures import Figure, Outline
+from medgemma_client.report.figures import Outline
 from medgemma_tasks.boxes import AnswerBoxes, LocatedBox, locate, on_image
 from medgemma_tasks.boxes_picture import MOST, line_of, percent
 from medgemma_tasks.models import ImageGrid
@@ -28,30 +28,25 @@ class BoxRow:
 
 @dataclass(frozen=True, repr=False)
 class BoxesView:
-    """The image with the boxes, the same with the map, and what each box holds of it.
+    """The boxes as outlines on the image, and what each holds of the first target's map.
 
     more: boxes beyond the `MOST` that are shown; left_out: what made no box.
     """
 
-    figures: list[Figure]
+    outlines: tuple[Outline, ...]
     rows: list[BoxRow]
     more: int
     left_out: int
 
 
-def boxes_view(
-    boxes: AnswerBoxes, grid: ImageGrid, figure: Figure, scores: NDArray[np.float32]
-) -> BoxesView:
-    """The boxes on the one image of a record. figure: that image with its map, of these scores:
-    float32 (rows, columns), as computed."""
+def boxes_view(boxes: AnswerBoxes, grid: ImageGrid, scores: NDArray[np.float32]) -> BoxesView:
+    """The boxes on the one image of a record. scores: its map, float32 (rows, columns), as
+    computed."""
     size = (grid.image.width, grid.image.height)
     shown = list(locate(AnswerBoxes(boxes.found[:MOST], 0), scores, grid.square))
     outlines = tuple(_outline(index, box, size) for index, box in enumerate(shown))
-    side = () if figure.sides else ("side unknown",)
-    boxed = replace(figure, boxes=outlines, notes=("with the map", *side))
-    plain = replace(boxed, layer=None, peak=None, notes=("as the answer has it", *side))
     return BoxesView(
-        figures=[plain, boxed] if figure.layer else [plain],
+        outlines=outlines,
         rows=[
             BoxRow(
                 sample=outline,

@@ -5,24 +5,26 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from medgemma_tasks.boxes_picture import percent
 from medgemma_tasks.colours import is_flat, scale_to_unit, steps, table
 from medgemma_tasks.errors import InvalidRequest
 from medgemma_tasks.geometry import Box, cell_centre, spread
 from medgemma_tasks.models import ImageRef
-from medgemma_tasks.pictures import coverage, number_texts, peak_cell, shown_image
+from medgemma_tasks.pictures import coverage, number_texts, peak_cell, scaled, shown_image
 
 _LAYER_EDGE = 512
 """Pixels: a smooth map needs no more; the browser enlarges it."""
 _LOSSLESS_EDGE = 512
-"""Pixels: smaller images are embedded as PNG, every pixel as it is; larger ones as JPEG."""
-_EDGES = ((4, 1024), (16, 640), (40, 448))
+"""Pixels: an image up to this is embedded as PNG, every pixel as it is, unless it had to be
+reduced; others are embedded as JPEG."""
+_EDGES = ((1, 1280), (4, 1024), (16, 640), (120, 448))
 """Up to so many images, so long an edge (pixels): a page stays within a few megabytes."""
 _SMALLEST_EDGE = 320
 
@@ -52,8 +54,13 @@ class Figure:
     sides: tuple[str, str] | None
     peak: tuple[float, float] | None
     pixelated: bool
-    notes: tuple[str, ...]
     frame: str | None
+    share: str | None = None
+    """Of all relevancy, in per cent."""
+    place: str | None = None
+    """Where its peak lies, in words."""
+    matters: bool = True
+    """Whether it is shown where only the most relevant ones are: on paper, of a volume."""
     boxes: tuple[Outline, ...] = ()
 
 
@@ -91,12 +98,11 @@ def plain_figure(number: int, image: Image.Image, ref: ImageRef, edge: int) -> F
         number=number,
         width=image.width,
         height=image.height,
-        source=_image_uri(shown_image(image, size)),
+        source=_image_uri(image, size),
         layer=None,
         sides=letters,
         peak=None,
         pixelated=max(image.size) < _LOSSLESS_EDGE,
-        notes=() if letters else ("side unknown",),
         frame=frame,
     )
 
@@ -113,36 +119,32 @@ class Shown:
     peak_cell: tuple[int, int]
 
 
-def mapped_figure(
-    number: int,
-    image: Image.Image,
-    ref: ImageRef,
-    shown: Shown,
-    scores: NDArray[np.float32],
-    notes: Sequence[str],
-    edge: int,
-) -> Figure:
-    """An image with a map over it. Raises `InvalidRequest` where map and record do not agree."""
+def check_map(number: int, shown: Shown, scores: NDArray[np.float32]) -> None:
+    """Raises `InvalidRequest` where a map is not the one that the record describes."""
     cells = (shown.rows, shown.columns)
-    scores = np.asarray(scores, np.float32)
     if scores.shape != cells or float(scores[shown.peak_cell]) != float(scores.max()):
         raise InvalidRequest(f"The map of image {number} is not the one that the record describes.")
-    plain = plain_figure(number, image, ref, edge)
-    said = list(notes)
-    peak = None
+
+
+def with_map(plain: Figure, shown: Shown, scores: NDArray[np.float32], share: float) -> Figure:
+    """The figure with a map over it. share: of all relevancy, 0..1."""
+    told = replace(plain, share=percent(share))
     if is_flat(shown.low, shown.high):
-        layer = None
-        said.append("flat map: nothing to draw")
-    else:
-        layer = _layer(image.size, shown, scores)
-        if not is_flat(float(scores.min()), float(scores.max())):
-            row, column = peak_cell(scores)
-            x, y = cell_centre((row, column), cells, shown.square)
-            inside = 0 <= x < image.width and 0 <= y < image.height
-            peak = (100 * x / image.width, 100 * y / image.height) if inside else None
-            place = f"row {row + 1}, column {column + 1} of {cells[0]} × {cells[1]}"
-            said.append(f"peak in {place}" + ("" if inside else ", outside of the image"))
-    return Figure(**vars(plain) | {"layer": layer, "peak": peak, "notes": (*said, *plain.notes)})
+        return told
+    cells, size = (shown.rows, shown.columns), (plain.width, plain.height)
+    layer = _layer(size, shown, scores)
+    if is_flat(float(scores.min()), float(scores.max())):
+        return replace(told, layer=layer)
+    row, column = peak_cell(scores)
+    x, y = cell_centre((row, column), cells, shown.square)
+    inside = 0 <= x < size[0] and 0 <= y < size[1]
+    place = f"peak in row {row + 1}, column {column + 1} of {cells[0]} × {cells[1]}"
+    return replace(
+        told,
+        layer=layer,
+        peak=(100 * x / size[0], 100 * y / size[1]) if inside else None,
+        place=place + ("" if inside else ", outside of the image"),
+    )
 
 
 def legend(low: float, high: float, maps: Sequence[NDArray[np.float32]]) -> Legend:
@@ -158,14 +160,17 @@ def legend(low: float, high: float, maps: Sequence[NDArray[np.float32]]) -> Lege
     return Legend(_palette_uri(np.arange(256, dtype=np.uint8)[None]), least, most)
 
 
-def _layer(size: tuple[int, int], shown: Shown, scores: NDArray[np.float32]) -> Markup:
-    shrink = min(1.0, _LAYER_EDGE / max(size))
+def drawn_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height, in pixels, at which a map over an image of this size is drawn."""
+    shrink = min(1.0, _LAYER_EDGE / max(width, height))
     # Small images get a smooth map too: at least 256 pixels on the longer edge.
-    grow = max(1, -(-256 // max(size)))
-    width, height = (max(1, round(edge * shrink)) * grow for edge in size)
-    x, y = width / size[0], height / size[1]
-    left, top, right, bottom = shown.square
-    values = spread(scores, (width, height), (left * x, top * y, right * x, bottom * y))
+    grow = max(1, -(-256 // max(width, height)))
+    return max(1, round(width * shrink)) * grow, max(1, round(height * shrink)) * grow
+
+
+def _layer(size: tuple[int, int], shown: Shown, scores: NDArray[np.float32]) -> Markup:
+    drawn = drawn_size(*size)
+    values = spread(scores, drawn, scaled(shown.square, size, drawn))
     return _palette_uri(steps(scale_to_unit(values, shown.low, shown.high)))
 
 
@@ -180,14 +185,19 @@ def _palette_uri(entries: NDArray[np.uint8]) -> Markup:
     return _uri("image/png", buffer.getvalue())
 
 
-def _image_uri(image: Image.Image) -> Markup:
-    bare = image.copy()
+def _image_uri(image: Image.Image, size: tuple[int, int]) -> Markup:
+    grey = image.mode in ("1", "L")
+    shown = shown_image(image, size)
+    bare = shown.convert("L") if grey else shown.copy()
     bare.info = {}
     buffer = io.BytesIO()
-    if max(bare.size) <= _LOSSLESS_EDGE:
+    if size == image.size and max(size) <= _LOSSLESS_EDGE:
         bare.save(buffer, "PNG", optimize=True)
         return _uri("image/png", buffer.getvalue())
-    bare.save(buffer, "JPEG", quality=88, subsampling=0)
+    if grey:
+        bare.save(buffer, "JPEG", quality=88)
+    else:
+        bare.save(buffer, "JPEG", quality=88, subsampling=0)
     return _uri("image/jpeg", buffer.getvalue())
 
 

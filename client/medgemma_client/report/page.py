@@ -11,15 +11,17 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
 from medgemma_client.report.figures import embedded_edge, plain_figure
-from medgemma_client.report.targets import target_views
-from medgemma_client.report.text import answer_pieces, visible
-from medgemma_tasks.boxes import read_boxes
+from medgemma_client.report.numbers import is_rounded, page_data
+from medgemma_client.report.palettes import palettes
+from medgemma_client.report.targets import explained as page_view
+from medgemma_client.report.text import visible
+from medgemma_tasks.boxes import AnswerBoxes, read_boxes
 from medgemma_tasks.errors import InvalidRequest
 from medgemma_tasks.models import ExplanationRecord, ExplanationRequest, Message, State, TextPart
 from medgemma_tasks.pictures import NOTICE
@@ -34,7 +36,7 @@ def render_report(
     maps: Sequence[NDArray[np.float32]],
     fine: Sequence[NDArray[np.float32] | None] | None = None,
 ) -> str:
-    """One HTML page that works offline, and shows its pictures even without JavaScript.
+    """One HTML page that works offline: all maps to choose from, and without JavaScript the first.
 
     images: the originals in the order of the request, 8 bits a channel. maps: for each target of
     the record float32 (n, rows, columns), unscaled, as `ExplanationResult.image_scores`. fine: the
@@ -57,22 +59,29 @@ def render_report(
         "notice": NOTICE,
         "messages": [_message(message) for message in request.messages],
         "details": _details(record),
-        "explained": explained,
+        "succeeded": explained,
         "failure": None,
         "figures": [],
-        "targets": [],
-        "untold": 0,
+        "shown": None,
+        "answer": record.answer or "",
         "unplaced": 0,
+        "data": None,
+        "rounded": False,
+        "palettes": palettes(),
     }
     if explained:
-        spans = [target.span for target in record.targets]
-        targets = target_views(record, images, maps, fine or [None] * len(maps))
+        boxes = read_boxes(record.answer or "")
+        finer = fine or [None] * len(maps)
+        shown = page_view(record, images, maps, finer, boxes)
         context |= {
-            "answer": answer_pieces(record.answer or "", spans),
-            "targets": targets,
-            "untold": len(record.targets) - len(targets),
-            "unplaced": len(read_boxes(record.answer or "").found) if count > 1 else 0,
+            "shown": shown,
+            "figures": shown.figures if shown else [],
+            "unplaced": len(boxes.found) if count > 1 else 0,
         }
+        if shown and shown.figures:
+            on_image = boxes if shown.boxes else AnswerBoxes((), 0)
+            context["data"] = page_data(record, maps, finer, on_image)
+            context["rounded"] = is_rounded(record, maps, finer)
     else:
         refs = request.images[: len(images)]
         answer = record.answer or (record.error.details.get("answer") if record.error else None)
@@ -82,14 +91,14 @@ def render_report(
                 plain_figure(number, image, ref, edge)
                 for number, (image, ref) in enumerate(zip(images, refs, strict=True), start=1)
             ],
-            "answer": answer_pieces(answer if isinstance(answer, str) else "", ()),
+            "answer": answer if isinstance(answer, str) else "",
             "failure": _failure(record),
         }
     return _template().render(
         context,
         # Our own files, and a hash: nothing here comes from outside.
-        css=Markup(_resource("report.css")),  # noqa: S704
-        script=Markup(_resource("report.js")),  # noqa: S704
+        css=Markup(_joined("styles", "css")),  # noqa: S704
+        script=Markup(_script()),  # noqa: S704
         script_hash=script_hash(),
     )
 
@@ -97,13 +106,26 @@ def render_report(
 def script_hash() -> str:
     """The SHA-256 of the script of every page, as a Content-Security-Policy names it: a page that
     shows a report in a frame (srcdoc, blob) hands its own policy down, and has to allow it."""
-    digest = hashlib.sha256(_resource("report.js").encode()).digest()
+    digest = hashlib.sha256(_script().encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
+
+
+@lru_cache(maxsize=1)
+def _script() -> str:
+    return f'(() => {{\n"use strict";\n{_joined("scripts", "js")}}})();\n'
+
+
+def _joined(folder: str, ending: str) -> str:
+    """The files of a folder in the order of their names, which begin with a number."""
+    found = files("medgemma_client.report").joinpath(folder).iterdir()
+    named = sorted((one for one in found if one.name.endswith(f".{ending}")), key=lambda f: f.name)
+    return "\n".join(one.read_text(encoding="utf-8") for one in named)
 
 
 @lru_cache(maxsize=1)
 def _template() -> Template:
     environment = Environment(
+        loader=FunctionLoader(_load),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -111,11 +133,11 @@ def _template() -> Template:
         # Every text that reaches the page passes here; Markup is our own and stays as it is.
         finalize=lambda value: visible(value) if type(value) is str else value,
     )
-    return environment.from_string(_resource("report.html.j2"))
+    return environment.get_template("report.html.j2")
 
 
-def _resource(name: str) -> str:
-    return files("medgemma_client.report").joinpath(name).read_text(encoding="utf-8")
+def _load(name: str) -> str:
+    return files("medgemma_client.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _message(message: Message) -> dict[str, Any]:

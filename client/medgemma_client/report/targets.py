@@ -1,9 +1,9 @@
-"""The targets of a record as parts of its page: figures, legend, shares and words of each."""
+"""What a page shows of a record that succeeded: first as its first target has it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,21 +14,26 @@ from medgemma_client.report.figures import (
     Figure,
     Legend,
     Shown,
+    check_map,
     embedded_edge,
     legend,
-    mapped_figure,
+    plain_figure,
+    with_map,
 )
 from medgemma_client.report.text import Tokens, shaded_tokens
-from medgemma_tasks.boxes import AnswerBoxes, read_boxes
+from medgemma_client.report.where import ZoneTable, zone_table
+from medgemma_client.report.words import Choices, choices, title
+from medgemma_client.volume.places import most_relevant
+from medgemma_tasks.boxes import AnswerBoxes
 from medgemma_tasks.errors import InvalidRequest
-from medgemma_tasks.models import ExplanationRecord, ImageMap, Shares, Span, TargetRecord
-from medgemma_tasks.zones import in_words
+from medgemma_tasks.models import ExplanationRecord, TargetRecord
 
-MOST = 12
-"""Targets that a page shows: each carries its own pictures."""
+SIDE_BY_SIDE = 6
+"""Images that are shown beside each other; of more, as of a volume, one at a time."""
+ON_PAPER = 6
+"""Images of a volume that are printed, and shown without JavaScript: the most relevant ones."""
 
-_EDGE_OF_OTHERS = 448
-"""Longest edge, in pixels, at which images are embedded again for the second target on."""
+Maps = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -41,120 +46,82 @@ class Share:
 
 
 @dataclass(frozen=True, repr=False)
-class TargetView:
-    """One target as the page shows it. fine: the maps over patches, where there are any. boxes:
-    those of the answer, where it has any and there is one image that they must be on."""
+class Explained:
+    """What the page shows. sliced: one image at a time. boxes: where the answer has any and there
+    is one image that they must be on. others: index and title of targets that are no word of the
+    answer. titles: of all targets."""
 
-    title: str
     figures: list[Figure]
+    sliced: bool
+    peak_image: int
     legend: Legend | None
-    fine: list[Figure]
-    fine_legend: Legend | None
     boxes: BoxesView | None
+    choices: Choices
+    titles: list[str]
     shares: list[Share]
-    tokens: Tokens | None
     own: str
+    zones: list[ZoneTable]
+    tokens: Tokens | None
     areas: str | None
+    fine: tuple[int, int] | None
+    coarse: tuple[int, int]
 
 
-Maps = NDArray[np.float32]
-
-
-def target_views(
+def explained(
     record: ExplanationRecord,
     images: Sequence[Image.Image],
     maps: Sequence[Maps],
     fine: Sequence[Maps | None],
-) -> list[TargetView]:
-    """The first `MOST` targets. maps: for each target float32 (n, rows, columns), unscaled; fine:
-    the same over patches, or None.
+    boxes: AnswerBoxes,
+) -> Explained | None:
+    """maps: for each target float32 (n, rows, columns), unscaled; fine: the same over patches, or
+    None. None where the record has no target.
 
     Raises `InvalidRequest` where images, maps and record do not belong together.
     """
-    if not len(maps) == len(fine) == len(record.targets):
-        raise InvalidRequest(
-            f"The record has {len(record.targets)} targets; maps of {len(maps)} were given."
-        )
-    boxes = read_boxes(record.answer or "")
-    return [
-        _view(index, target, record, images, maps[index], fine[index], boxes)
-        for index, target in enumerate(record.targets[:MOST])
-    ]
-
-
-def _view(
-    index: int,
-    target: TargetRecord,
-    record: ExplanationRecord,
-    images: Sequence[Image.Image],
-    maps: Maps,
-    fine: Maps | None,
-    boxes: AnswerBoxes,
-) -> TargetView:
-    edge = embedded_edge(len(images))
-    if index:
-        edge = min(edge, _EDGE_OF_OTHERS)
-    coarse_shown = [
-        Shown(grid.rows, grid.columns, grid.square, target.low, target.high, shown.peak_cell)
-        for grid, shown in zip(record.images, target.maps, strict=True)
-    ]
-    figures = _figures(record, images, coarse_shown, maps, [_notes(m) for m in target.maps], edge)
-    fine_shown = [
-        Shown(grid.fine.rows, grid.fine.columns, grid.square, ends.low, ends.high, peak)
-        for ends in ([target.fine] if target.fine else [])
-        for grid, peak in zip(record.images, ends.peaks, strict=True)
-        if grid.fine
-    ]
-    finer = []
-    if fine is not None or fine_shown:
-        given = () if fine is None else fine
-        finer = _figures(record, images, fine_shown, given, [[]] * len(images), edge)
-    return TargetView(
-        title=title(target.span),
+    _check(record, images, maps, fine)
+    if not record.targets:
+        return None
+    target, scores = record.targets[0], maps[0]
+    figures = _figures(record, images, target, scores)
+    sliced = len(figures) > SIDE_BY_SIDE or (
+        len(figures) > 1 and all(grid.image.attributes.plane for grid in record.images)
+    )
+    peak = int(np.argmax(scores.reshape(len(scores), -1).max(axis=1))) if len(scores) else 0
+    if sliced:
+        shown = set(most_relevant([one.share for one in target.maps], ON_PAPER))
+        figures = [
+            figure if k in shown else replace(figure, matters=False, layer=None)
+            for k, figure in enumerate(figures)
+        ]
+    located = None
+    if len(figures) == 1 and (boxes.found or boxes.left_out):
+        located = boxes_view(boxes, record.images[0], scores[0])
+        figures = [replace(figures[0], boxes=located.outlines)]
+    spans = [one.span for one in record.targets]
+    tabled = [peak] if sliced else range(len(figures))
+    first_fine = next((one for one in fine if one is not None), None)
+    return Explained(
         figures=figures,
-        legend=legend(target.low, target.high, list(maps)) if figures else None,
-        fine=finer,
-        fine_legend=legend(target.fine.low, target.fine.high, list(fine))
-        if target.fine and fine is not None
-        else None,
-        boxes=boxes_view(boxes, record.images[0], figures[0], maps[0])
-        if len(figures) == 1 and (boxes.found or boxes.left_out)
-        else None,
-        shares=_shares(target.shares),
+        sliced=sliced,
+        peak_image=peak,
+        legend=legend(target.low, target.high, list(scores)) if figures else None,
+        boxes=located,
+        choices=choices(record.answer or "", spans),
+        titles=[title(span) for span in spans],
+        shares=[
+            Share(name, part, f"{part:.1%}") for name, part in target.shares.model_dump().items()
+        ],
+        own=f"{target.own_relevancy:.3g}",
+        zones=[table for k in tabled if (table := zone_table(record, 0, k))],
         tokens=shaded_tokens(record.tokens, target),
-        own=f"{target.own_relevancy:.4g}",
-        areas=_areas(target),
+        areas=areas_text(target),
+        fine=None if first_fine is None else (first_fine.shape[1], first_fine.shape[2]),
+        coarse=(scores.shape[1], scores.shape[2]),
     )
 
 
-def _figures(
-    record: ExplanationRecord,
-    images: Sequence[Image.Image],
-    shown: Sequence[Shown],
-    maps: Maps | Sequence[Maps],
-    notes: Sequence[Sequence[str]],
-    edge: int,
-) -> list[Figure]:
-    if not len(shown) == len(maps) == len(images) == len(record.images):
-        raise InvalidRequest(
-            f"The record has {len(record.images)} images; {len(images)} images and {len(maps)} "
-            "maps were given."
-        )
-    pairs = zip(images, record.images, shown, maps, notes, strict=True)
-    return [
-        mapped_figure(number, image, grid.image, one, scores, said, edge)
-        for number, (image, grid, one, scores, said) in enumerate(pairs, start=1)
-    ]
-
-
-def _notes(shown: ImageMap) -> list[str]:
-    notes = [f"{shown.share:.1%} of all relevancy"]
-    if shown.zones is not None:
-        notes.append(in_words(shown.zones))
-    return notes
-
-
-def _areas(target: TargetRecord) -> str | None:
+def areas_text(target: TargetRecord) -> str | None:
     """How true the map is, in a sentence, where it was measured."""
     areas = target.areas
     if areas is None:
@@ -169,19 +136,66 @@ def _areas(target: TargetRecord) -> str | None:
     )
 
 
-def title(span: Span) -> str:
-    """What was explained, in words."""
-    if span.kind == "answer":
-        return "the whole answer"
-    what = f"“{span.text}”"
-    if span.occurrences > 1:
-        what += f", occurrence {span.occurrence} of {span.occurrences}"
-    if span.kind == "prompt":
-        what += ", in the prompt"
-    elif span.char_start is None:
-        what += ", outside of the answer"
-    return what
+def _figures(
+    record: ExplanationRecord, images: Sequence[Image.Image], target: TargetRecord, scores: Maps
+) -> list[Figure]:
+    edge = embedded_edge(len(images))
+    made = []
+    for k, (image, grid, one) in enumerate(zip(images, record.images, target.maps, strict=True)):
+        shown = Shown(grid.rows, grid.columns, grid.square, target.low, target.high, one.peak_cell)
+        plain = plain_figure(k + 1, image, grid.image, edge)
+        made.append(with_map(plain, shown, scores[k], one.share))
+    return made
 
 
-def _shares(shares: Shares) -> list[Share]:
-    return [Share(name, part, f"{part:.1%}") for name, part in shares.model_dump().items()]
+def _check(
+    record: ExplanationRecord,
+    images: Sequence[Image.Image],
+    maps: Sequence[Maps],
+    fine: Sequence[Maps | None],
+) -> None:
+    """Each map is the one that the record describes."""
+    if not len(maps) == len(fine) == len(record.targets):
+        raise InvalidRequest(
+            f"The record has {len(record.targets)} targets; maps of {len(maps)} were given."
+        )
+    for target, coarse, finer in zip(record.targets, maps, fine, strict=True):
+        low, high = target.low, target.high
+        _agree(
+            record,
+            images,
+            [
+                Shown(grid.rows, grid.columns, grid.square, low, high, one.peak_cell)
+                for grid, one in zip(record.images, target.maps, strict=True)
+            ],
+            coarse,
+        )
+        if finer is None and target.fine is None:
+            continue
+        ends = target.fine
+        peaks = ends.peaks if ends else ()
+        _agree(
+            record,
+            images,
+            [
+                Shown(grid.fine.rows, grid.fine.columns, grid.square, ends.low, ends.high, peak)
+                for grid, peak in zip(record.images, peaks, strict=False)
+                if ends and grid.fine
+            ],
+            () if finer is None else finer,
+        )
+
+
+def _agree(
+    record: ExplanationRecord,
+    images: Sequence[Image.Image],
+    shown: Sequence[Shown],
+    maps: Maps | Sequence[Maps],
+) -> None:
+    if not len(shown) == len(maps) == len(images) == len(record.images):
+        raise InvalidRequest(
+            f"The record has {len(record.images)} images; {len(images)} images and {len(maps)} "
+            "maps were given."
+        )
+    for number, (one, scores) in enumerate(zip(shown, maps, strict=True), start=1):
+        check_map(number, one, np.asarray(scores, np.float32))

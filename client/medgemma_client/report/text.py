@@ -1,4 +1,4 @@
-"""Untrusted text, made fit to be shown: what is invisible becomes visible, spans become pieces."""
+"""Untrusted text, made fit to be shown: what is invisible becomes visible, tokens get a shade."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from medgemma_tasks.colours import is_flat, scale_to_unit
 from medgemma_tasks.errors import InvalidRequest
 from medgemma_tasks.explanation import ordinary, text_range
-from medgemma_tasks.models import Span, TargetRecord
+from medgemma_tasks.models import TargetRecord
 from medgemma_tasks.models import Token as TextToken
 from medgemma_tasks.pictures import number_texts
 
@@ -33,36 +33,9 @@ def _name(match: re.Match[str]) -> str:
 
 
 @dataclass(frozen=True, repr=False)
-class Piece:
-    """A run of the answer; `target` where it is part of what was explained."""
-
-    text: str
-    target: bool
-
-
-def answer_pieces(answer: str, spans: Sequence[Span]) -> list[Piece]:
-    """The answer cut at the ends of its target spans. The pieces add up to the answer.
-
-    A target that is the whole answer marks nothing: a page full of marks shows no more than none.
-    """
-    marked = [False] * len(answer)
-    for span in spans:
-        if span.kind == "answer" or span.char_start is None or span.char_end is None:
-            continue
-        for place in range(max(span.char_start, 0), min(span.char_end, len(answer))):
-            marked[place] = True
-    pieces: list[Piece] = []
-    start = 0
-    for place in range(1, len(answer) + 1):
-        if place == len(answer) or marked[place] != marked[start]:
-            pieces.append(Piece(answer[start:place], marked[start]))
-            start = place
-    return pieces
-
-
-@dataclass(frozen=True, repr=False)
 class Token:
-    """A token to show: `shade` 0..1, or None for one that is on no scale."""
+    """A token to show: `shade` 0..1, or None for one that is on no scale; `score` is empty for one
+    that comes after the target."""
 
     text: str
     score: str
@@ -81,31 +54,29 @@ class Tokens:
 
 
 def shaded_tokens(tokens: Sequence[TextToken], target: TargetRecord) -> Tokens | None:
-    """The tokens that a target saw, shaded on the scale of the ordinary ones; None without any.
-
-    tokens: all of the record, in order; the target has scores for the first of them.
-    """
+    """All tokens of a record, shaded as a target saw them, on the scale of the ordinary ones; None
+    without any. The target has scores for the first of them."""
     if not tokens:
         return None
     if len(target.scores) > len(tokens):
         raise InvalidRequest("A target of the record has more scores than there are tokens.")
-    ordered = tokens[: len(target.scores)]
+    seen = tokens[: len(target.scores)]
     scores = np.array(target.scores)
-    on_scale = ordinary([t.position for t in ordered], [t.role for t in ordered], [target.span])
+    on_scale = ordinary([t.position for t in seen], [t.role for t in seen], [target.span])
     low, high = text_range(scores, on_scale)
     shades = scale_to_unit(scores, low, high)
     places = set(target.span.token_positions)
     shown = [
         Token(
             text=_token_text(token.text, broken=token.role != "special"),
-            score=f"{score:.3g}",
-            shade=round(float(shade), 3) if scaled else None,
+            score=f"{scores[k]:.3g}" if k < len(seen) else "",
+            shade=round(float(shades[k]), 3) if k < len(seen) and on_scale[k] else None,
             special=token.role == "special",
             target=token.position in places,
         )
-        for token, score, shade, scaled in zip(ordered, scores, shades, on_scale, strict=True)
+        for k, token in enumerate(tokens)
     ]
-    first = next((i for i, token in enumerate(ordered) if token.role == "answer"), len(shown))
+    first = next((k for k, token in enumerate(tokens) if token.role == "answer"), len(shown))
     ends = None if is_flat(low, high) else number_texts(low, high)
     return Tokens(shown[:first], shown[first:], ends)
 

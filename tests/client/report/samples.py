@@ -54,24 +54,35 @@ class Page(HTMLParser):
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
         self.scripts: list[str] = []
+        self.data = ""
+        """The numbers of the page: JSON, which nothing runs."""
         self._inside: list[str] = []
+        self._within: list[dict[str, str | None]] = []
         self.marked = ""
+        """What can be chosen of the answer."""
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
         if tag not in VOID:
             self._inside.append(tag)
+            self._within.append(dict(attrs))
 
     def handle_endtag(self, tag: str) -> None:
         assert tag in VOID or self._inside.pop() == tag
+        if tag not in VOID:
+            self._within.pop()
 
     def handle_data(self, data: str) -> None:
         if "script" in self._inside:
-            self.scripts.append(data)
+            if self._within[-1].get("type") == "application/json":
+                self.data += data
+            else:
+                self.scripts.append(data)
         elif "style" not in self._inside:
             self.text += data
-            if "mark" in self._inside:
+            answer = any(one.get("id") == "words" for one in self._within)
+            if answer and "data-targets" in self._within[-1]:
                 self.marked += data
 
     def all(self, tag: str, **wanted: str) -> list[dict[str, str | None]]:

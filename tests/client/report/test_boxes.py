@@ -25,13 +25,14 @@ def page(said: str, **options: Any) -> Page:
 NODULE = [100.0, 250.0, 300.0, 500.0]
 
 
-def test_a_box_is_outlined_at_its_place_with_and_without_the_map() -> None:
+def test_a_box_is_outlined_at_its_place_over_the_map() -> None:
     """On an image of 200 x 300, that is 300 x 300 with its padding."""
     shown = page(answer((NODULE, "nodule")), sizes=((200, 300),))
-    assert len(shown.all("svg", **{"class": "boxes"})) == 2
-    assert len(shown.all("img", **{"class": "layer"})) == 2  # that of the whole section, and this
+    assert len(shown.all("svg", **{"class": "boxes"})) == 1
+    assert len(shown.all("img", **{"class": "layer"})) == 1
+    assert len(shown.all("input", id="boxes")) == 1  # they can be hidden
     rects = [rect for rect in shown.all("rect") if rect["height"] != "12"]  # not in the list
-    assert len(rects) == 4  # each with its dark rim
+    assert len(rects) == 2  # with its dark rim
     for rect in rects:
         x, y, width, height = (float(rect[k] or "") for k in ("x", "y", "width", "height"))
         assert (x, width) == pytest.approx((100 * 25 / 200, 100 * 75 / 200), abs=0.001)

@@ -64,5 +64,37 @@ def test_the_keyboard_alone_leads_from_the_key_to_the_report(
     for name in ("Open on its own", "Download", "New question"):
         keys.press("Tab")
         expect(page.get_by_role("link", name=name)).to_be_focused()
+    keys.press("Tab")
+    title = frame.locator("#title")
+    before = title.inner_text()
+    keys.press("ArrowLeft")
+    expect(title).not_to_have_text(before)
     watched.assert_quiet(gateway.url)
-    expect(frame.get_by_text("consolidation").first).to_be_visible()
+
+
+@pytest.mark.usefixtures("phantom_worker")
+def test_each_word_of_the_report_shows_a_map_of_its_own(
+    watch: Watch, gateway: GatewayProcess, phantom: Path
+) -> None:
+    watched = watch(width=390, height=844)
+    page = watched.page
+    page.goto(f"{gateway.url}/#key={key_of(gateway)}")
+    page.locator("#files").set_input_files(phantom)
+    page.get_by_role("textbox", name="Question").fill("Is there a finding?")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    frame = report(page)
+    expect(frame.locator("#title")).to_contain_text("There is a consolidation")
+    words = frame.locator("#words .word")
+    maps = set()
+    for word in words.all():
+        word.click()
+        expect(frame.locator("#title")).to_contain_text(word.inner_text())
+        maps.add(frame.locator("canvas.map").evaluate("canvas => canvas.toDataURL()"))
+    assert len(maps) == words.count() > 5
+    words.last.press("ArrowLeft")
+    expect(frame.locator("#title")).to_contain_text(words.nth(-2).inner_text())
+    # The frame is as tall as what it shows: the page alone scrolls.
+    tall = frame.locator("html").evaluate("root => root.scrollHeight")
+    expect(page.locator("#frame")).to_have_css("height", f"{tall}px")
+    watched.assert_fits()
+    watched.assert_quiet(gateway.url)
