@@ -10,16 +10,14 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medgemma_tasks.errors import InvalidRequest, JobError, ModelLoadFailed, error_from_code
+from medgemma_tasks.errors import InvalidRequest, JobError, error_from_code
 
 if TYPE_CHECKING:
     from medgemma_tasks.models import ExplanationRecord
@@ -27,9 +25,6 @@ if TYPE_CHECKING:
 
 PHANTOM_SEED = 20_001
 """The phantom that is shown; any number gives another one."""
-START_SECONDS = 180.0
-"""How long the worker may take to load the model."""
-STOP_SECONDS = 45.0
 ANSWER_TOKENS = 40
 """Several times a phantom's answer; on other images the tiny model may not find its end."""
 
@@ -68,7 +63,8 @@ def demo(
     Where there is no screen it ends by itself, without the page; --serve keeps that up.
     """
     from medgemma_cli import showing
-    from medgemma_cli.embedded import EmbeddedStack
+    from medgemma_cli.embedded import EmbeddedStack, EmbeddedWorker
+    from medgemma_cli.embedded.service import without_settings
     from medgemma_client.writing import make_folder
 
     make_folder(out)
@@ -80,13 +76,12 @@ def demo(
         stack = running.enter_context(EmbeddedStack())
         os.environ.update(stack.environment(), MEDGEMMA_MODEL="phantom")
         print("Starting a worker with the phantom model ...", flush=True)
-        log = running.enter_context((out / "worker.log").open("w"))
-        worker = running.enter_context(_worker(log))
+        worker = running.enter_context(EmbeddedWorker(out / "worker.log"))
         if image or study:
             question = _own(image, study, prompt, keyword)
         else:
             question = _phantom(out, prompt, keyword, seed)
-        _wait_for_worker(worker, out / "worker.log")
+        worker.ready()
         print(f"Asking {question.prompt!r} from a client process ...", flush=True)
         record = _submit(question, out)
         _tell(record, question, out)
@@ -96,39 +91,11 @@ def demo(
                 lambda: _every_word(question, record.job_id),
                 out,
                 browser=browser and screen,
-                alive=lambda: worker.poll() is None,
+                alive=lambda: worker.alive,
             )
     if not shown:
         print("The page   make demo SERVE=yes (--serve) shows this on a page, each word to click")
     print("\nResearch use, not for diagnosis. Everything that was started has been stopped.")
-
-
-def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment less what the user has set for services of their own."""
-    ours = ("MEDGEMMA_", "AWS_")
-    return {name: value for name, value in environment.items() if not name.startswith(ours)}
-
-
-@contextmanager
-def _worker(log: IO[str]) -> Iterator[subprocess.Popen[bytes]]:
-    from medgemma_worker.supervisor.tied import tied_to_parent
-
-    worker = subprocess.Popen(
-        # Tied, so that it ends even where we are killed.
-        tied_to_parent([sys.executable, "-m", "medgemma_cli", "worker", "--gpus", "cpu"]),
-        stdout=log,
-        stderr=log,
-        start_new_session=True,  # a Ctrl-C reaches us alone, and we stop it in order
-    )
-    try:
-        yield worker
-    finally:
-        worker.terminate()
-        try:
-            worker.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            worker.terminate()  # the second one stops at once
-            worker.wait(STOP_SECONDS)
 
 
 def _own(image: Path | None, study: Path | None, prompt: str, keyword: str | None) -> _Question:
@@ -152,20 +119,6 @@ def _phantom(out: Path, prompt: str, keyword: str | None, seed: int) -> _Questio
     path = out / "input.png"
     phantom.image.save(path)
     return _Question(path, False, prompt, keyword or phantom.kind, phantom)
-
-
-def _wait_for_worker(worker: subprocess.Popen[bytes], log: Path) -> None:
-    """Until the worker has published its model. Raises ModelLoadFailed."""
-    from medgemma_tasks.layout import model_key
-    from medgemma_tasks.settings import load_settings
-    from medgemma_tasks.store import Store
-
-    store = Store(load_settings())
-    deadline = time.monotonic() + START_SECONDS
-    while not store.exists(model_key("phantom")):
-        if worker.poll() is not None or time.monotonic() > deadline:
-            raise ModelLoadFailed(f"The worker did not get ready; see {log}.")
-        time.sleep(0.2)
 
 
 def _submit(question: _Question, out: Path) -> ExplanationRecord:

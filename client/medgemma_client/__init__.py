@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medgemma_client.aio import AsyncClient, AsyncJob
+    from medgemma_client.aio import AsyncClient, AsyncJob, AsyncResult
     from medgemma_client.client import Client
     from medgemma_client.job import Job
     from medgemma_client.result import Result
 
-__all__ = ["AsyncClient", "AsyncJob", "Client", "Job", "Result"]
+__all__ = ["AsyncClient", "AsyncJob", "AsyncResult", "Client", "Job", "Result"]
 
 
 def __getattr__(name: str) -> Any:

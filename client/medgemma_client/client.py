@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from medgemma_client.job import Job
 from medgemma_client.once import earlier_job, nonce_of
@@ -191,6 +191,7 @@ class Client:
 
     def read_study(
         self,
+        /,
         source: StudySource,
         *,
         model: str | None = None,
@@ -203,7 +204,9 @@ class Client:
         served = served_model(self._ledger, model or self.settings.model)
         return fitting_study(source, served, max_new_tokens, choices)
 
-    def backfill(self, source: Rows, defaults: Defaults | None = None, **choices: Any) -> Backfill:
+    def backfill(
+        self, /, source: Rows, defaults: Defaults | None = None, **choices: Any
+    ) -> Backfill:
         """Ask many questions, on the batch queue; iterated, it gives each row's item as it ends.
 
         source: a manifest (CSV, JSON lines or Parquet by its suffix), or its records. defaults:
@@ -274,6 +277,20 @@ class Client:
     def models(self) -> list[str]:
         """The names of all models that workers ever published to the store."""
         return self._ledger.served_models()
+
+    def close(self) -> None:
+        """Give back the connections. A call made after that, of the client or of what it gave
+        (a result fetches its pictures when asked), opens new ones."""
+        self._publish.close()
+        self._allowances.close()
+        self._live.close()
+        self._ledger.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def _put(self, request: ExplanationRequest, pictures: Sequence[SourceImage]) -> None:
         """Inputs, then the request, then its message; as much of it as is not there yet."""

@@ -5,39 +5,27 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 
 from medgemma_client.result import Result
+from medgemma_client.waiting import FIRST_POLL, Waiting
 from medgemma_tasks.backlog import place
 from medgemma_tasks.bells import Bell
 from medgemma_tasks.errors import (
     BrokerUnreachable,
     JobCancelled,
     JobError,
-    JobExpired,
     JobNotFinished,
     JobNotFound,
     MedGemmaError,
-    WaitTimeout,
     error_from_code,
 )
-from medgemma_tasks.gone import check_not_purged
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import ErrorRecord, ExplanationRecord, State, Status
 
 log = logging.getLogger(__name__)
-
-FIRST_POLL, LAST_POLL = 0.05, 1.0
-"""Seconds between two looks at the store: at first, and after a while. A bell in Redis wakes the
-waiter sooner; without Redis these are what it has."""
-
-BACK_OFF = 1.3
-"""By how much each pause is longer than the one before."""
-
-LEEWAY = timedelta(seconds=2)
-"""After a deadline, for a worker to say so itself. Then the one who waits ends the job."""
 
 REDIS_PAUSE = 5.0
 """Seconds for which Redis is not asked again after it could not be reached."""
@@ -60,6 +48,15 @@ class Job:
 
     def __repr__(self) -> str:
         return f"Job({self.id!r})"
+
+    def _repr_html_(self) -> str:
+        """A line for notebooks: where the job stands."""
+        from medgemma_client.card import status_card
+
+        try:
+            return status_card(self.id, self.status(), None)
+        except MedGemmaError as error:
+            return status_card(self.id, None, error.code)
 
     def status(self) -> Status:
         """Where the job stands. The store decides; Redis only adds the stage of a running job.
@@ -109,12 +106,11 @@ class Job:
         """
         from medgemma_client.watching import watcher
 
-        deadline = None if timeout is None else time.monotonic() + timeout
-        record = self._ledger.record(self.id)
+        waiting = Waiting(self, timeout, poll)
+        record = waiting.begin()
         if record is None:
-            self.status()  # an unknown job would be waited for in vain
             with watcher(progress) as watch, self._bell() as bell:
-                record = self._wait(deadline, watch, bell, poll)
+                record = self._wait(waiting, watch, bell)
         return self._result(record)
 
     def cancel(self) -> bool:
@@ -153,43 +149,24 @@ class Job:
             )
         )
 
-    def _deadline(self) -> datetime | None:
-        """Until when workers have time for the job. It may be moved."""
-        request = self._ledger.request(self.id)
-        expires_at = None if request is None else request.expires_at
-        return None if expires_at is None else expires_at + LEEWAY
-
-    def _wait(
-        self, deadline: float | None, watch: Watcher, bell: Bell | None, pause: float
-    ) -> ExplanationRecord:
-        expires_at = self._deadline()
+    def _wait(self, waiting: Waiting, watch: Watcher, bell: Bell | None) -> ExplanationRecord:
+        rung = False
         while True:
-            record = self._ledger.record(self.id)
-            watch(status := self._under_way() if record is None else self._ended(record))
+            record = waiting.look(rung)
+            watch(waiting.status)
             if record is not None:
                 return record
-            if expires_at is not None and datetime.now(UTC) > expires_at:
-                if expires_at == (expires_at := self._deadline()):
-                    ended = JobExpired(f"The deadline of job {self.id} passed; no worker had time.")
-                    self._end(ended, status.attempt)
+            rung, pause = False, min(waiting.pause, waiting.left)
+            if bell is None:
+                time.sleep(pause)
                 continue
-            left = pause if deadline is None else min(pause, deadline - time.monotonic())
-            if left <= 0:
-                raise WaitTimeout(
-                    f"Job {self.id} has not ended yet. It goes on; wait again.", job_id=self.id
-                )
-            rung = False
-            if bell is not None:
-                try:
-                    rung = bell.wait(left)
-                except BrokerUnreachable:
-                    bell = None
-            else:
-                time.sleep(left)
-            if rung or pause >= LAST_POLL:
-                with suppress(BrokerUnreachable):
-                    check_not_purged(self._ledger, self.id)
-            pause = min(pause * BACK_OFF, LAST_POLL)
+            try:
+                rung = bell.wait(pause)
+            except BrokerUnreachable:
+                bell = None
+
+    def _status(self, record: ExplanationRecord | None) -> Status:
+        return self._under_way() if record is None else self._ended(record)
 
     def _ended(self, record: ExplanationRecord) -> Status:
         return Status(

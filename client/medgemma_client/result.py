@@ -44,6 +44,12 @@ class Result:
     def __repr__(self) -> str:
         return f"Result({self.record.job_id!r})"  # no answer: it is patient data
 
+    def _repr_html_(self) -> str:
+        """A card for notebooks, which fetches what it shows; it quotes the answer."""
+        from medgemma_client.card import result_card
+
+        return result_card(self)
+
     @property
     def job_id(self) -> str:
         return self.record.job_id

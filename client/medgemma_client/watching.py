@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 from medgemma_tasks.models import Stage, State, Status
 
@@ -19,15 +21,27 @@ _SHARE = {
 """Which part of the whole bar a stage fills."""
 
 
+_CELLS = 20
+"""Characters of the bar in a notebook's line."""
+
+_one = Lock()
+"""Held by the one whose bar is shown."""
+
+
 @contextmanager
 def watcher(progress: bool | Watcher | None) -> Iterator[Watcher]:
-    """The watcher that is wanted: the caller's own, a bar (in a notebook a line), or one that
-    shows nothing."""
+    """The watcher that is wanted: the caller's own, a bar, or one that shows nothing.
+
+    One bar at a time: while it is there, those who wait beside it see nothing of theirs.
+    """
     if callable(progress):
         yield progress
-    elif progress or (progress is None and _somebody_watches()):
-        with _line() if _in_notebook() else _bar() as watch:
-            yield watch
+    elif (progress or (progress is None and _somebody_watches())) and _one.acquire(blocking=False):
+        try:
+            with _line() if in_notebook() else _bar() as watch:
+                yield watch
+        finally:
+            _one.release()
     else:
         yield lambda status: None
 
@@ -66,24 +80,43 @@ def _bar() -> Iterator[Watcher]:
 
 @contextmanager
 def _line() -> Iterator[Watcher]:
-    """One output of plain text, which each status replaces."""
+    """One line of a notebook, which is written over, and says at last what it came to."""
     from IPython.display import display
 
-    first = {"text/plain": "submitted"}
-    shown = display(first, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+    began, last = time.monotonic(), ""
+    status: Status | None = None
+    shown = display(  # type: ignore[no-untyped-call]
+        {"text/plain": "submitted"}, raw=True, display_id=True
+    )
 
-    def watch(status: Status) -> None:
-        said = in_words(status)
-        if not status.state.terminal:
-            said += f", {overall(status):.0%}" if status.stage is not None else ""
-        shown.update({"text/plain": said}, raw=True)
+    def show(line: str) -> None:
+        nonlocal last
+        if shown is not None and line != last:
+            last = line
+            shown.update({"text/plain": line}, raw=True)
 
-    yield watch
+    def watch(found: Status) -> None:
+        nonlocal status
+        status = found
+        filled = round(overall(found) * _CELLS)
+        bar = "█" * filled + "░" * (_CELLS - filled)
+        show(f"{bar} {in_words(found)}, {time.monotonic() - began:.0f} s")
+
+    try:
+        yield watch
+    finally:
+        if status is not None and status.state.terminal:
+            show(f"Job {status.job_id} {status.state.value}, {time.monotonic() - began:.1f} s.")
+        else:
+            show("Not waited for any longer; the job goes on.")
 
 
-def _in_notebook() -> bool:
-    return "ipykernel" in sys.modules
+def in_notebook() -> bool:
+    """Whether this is the kernel of a notebook: it shows what is displayed, and no terminal."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return getattr(shell, "kernel", None) is not None
 
 
 def _somebody_watches() -> bool:
-    return sys.stderr.isatty() or _in_notebook()
+    return sys.stderr.isatty() or in_notebook()

@@ -25,6 +25,10 @@ class Connected:
         with self._reached():
             self._redis.ping()
 
+    def close(self) -> None:
+        """Give back the connections that nobody is using; a later command opens new ones."""
+        self._redis.connection_pool.disconnect(inuse_connections=False)
+
     @contextmanager
     def connected(self) -> Iterator[Redis]:
         """The connection, for what is about no one job. A RedisError becomes BrokerUnreachable."""

@@ -6,6 +6,7 @@ The request is kept in the store, so neither needs the images, or whoever submit
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -37,6 +38,23 @@ class Publisher:
         from medgemma_tasks.queue import publish
 
         publish(self._app, self._settings, model, job_ids, tenant=tenant, batch=batch)
+
+    def close(self) -> None:
+        """Give back the connections that nobody is using; a later message opens new ones.
+
+        kombu shares them among all who publish to a broker from one process, so that each is taken
+        for a moment, and none away from another.
+        """
+        app = self.__dict__.get("_app")
+        if app is None:
+            return
+        idle = []
+        with suppress(app.pool.LimitExceeded):
+            while True:
+                idle.append(app.pool.acquire(block=False))
+        for connection in idle:
+            connection.collect()
+            connection.release()
 
     @cached_property
     def _app(self) -> Celery:

@@ -206,6 +206,13 @@ class Store:
             if len(batch) > 1:
                 self._call(lambda batch=batch: self._delete_many(batch))  # type: ignore[misc]
 
+    def close(self) -> None:
+        """Give back the connections; a later call opens new ones."""
+        with self._making:
+            clients = list(self._clients.values())
+        for client in clients:
+            client.close()
+
     def _delete_many(self, keys: Sequence[str]) -> None:
         from botocore.exceptions import ClientError
 

@@ -18,7 +18,7 @@ import pydicom.data
 import pytest
 from PIL import Image
 
-from medgemma_cli.demo import without_settings
+from medgemma_cli.embedded.service import without_settings
 from medgemma_cli.showing import has_screen
 from medgemma_tasks.models import ExplanationRecord
 

@@ -387,3 +387,15 @@ def test_a_message_that_was_not_sent_is_sent_when_asked_again(
             client.submit(picture(), "What?")
     job = client.submit(picture(), "What?")
     assert published == [job.id]
+
+
+def test_a_client_that_is_closed_opens_again_when_it_is_used(
+    client: Client, run: Callable[[Job], None]
+) -> None:
+    with client as opened:
+        job = opened.submit(picture(), "What?")
+        run(job)
+        result = job.wait(1)
+    assert result.overlay().mode == "RGB"
+    assert client.models() == ["phantom"]
+    client.close()

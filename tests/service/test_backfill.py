@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from medgemma_client import AsyncClient
-from medgemma_client.backfill.item import Item, RowState
+from medgemma_client.aio import AsyncItem
+from medgemma_client.backfill.item import RowState
 from medgemma_tasks.errors import FileUnreadable
 from medgemma_tasks.layout import job_prefix
 from medgemma_tasks.models import State
@@ -261,12 +262,13 @@ def test_from_python_items_come_as_they_end_and_what_is_broken_off_goes_on(
     ]
     aio = AsyncClient(idle.settings)
 
-    async def first() -> list[Item]:
-        seen = []
+    async def first() -> list[AsyncItem]:
+        seen: list[AsyncItem] = []
         async for item in aio.backfill(rows, run="mine", out=tmp_path / "out", in_flight=4):
             seen.append(item)
             if len(seen) == 5:
                 break
+        assert (await seen[0].result()).answer == ANSWER
         return seen
 
     async def cancelled() -> None:
@@ -280,7 +282,6 @@ def test_from_python_items_come_as_they_end_and_what_is_broken_off_goes_on(
     with idle.worker:
         seen = asyncio.run(first())
         assert {item.state for item in seen} == {RowState.SUCCEEDED}
-        assert seen[0].result().answer == ANSWER
         assert seen[0].metadata == {"ward": "4"}
         assert ANSWER not in repr(seen)
         with pytest.raises(TimeoutError):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from medgemma_cli.embedded.redis import EmbeddedRedis
 from medgemma_cli.embedded.s3 import EmbeddedS3
+from medgemma_cli.embedded.service import EmbeddedService
 from medgemma_cli.embedded.stack import EmbeddedStack
+from medgemma_cli.embedded.worker import EmbeddedWorker
 
-__all__ = ["EmbeddedRedis", "EmbeddedS3", "EmbeddedStack"]
+__all__ = ["EmbeddedRedis", "EmbeddedS3", "EmbeddedService", "EmbeddedStack", "EmbeddedWorker"]

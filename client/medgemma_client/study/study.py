@@ -48,6 +48,12 @@ class Study:
     def __repr__(self) -> str:
         return f"Study({self.kind}, {self.modality}, {len(self.images)} images)"
 
+    def _repr_html_(self) -> str:
+        """A card for notebooks: what is shown, and what was left out."""
+        from medgemma_client.card import study_card
+
+        return study_card(self)
+
     def prompt(self, question: str, instruction: str | None = None) -> list[str | int]:
         """Texts and images in the order that MedGemma expects: a ``medgemma_tasks.asking.Prompt``.
 

@@ -7,14 +7,24 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 import medgemma_client
-from medgemma_client.aio import AsyncClient, AsyncJob
+from medgemma_client.aio import AsyncClient, AsyncJob, AsyncResult
+from medgemma_client.aio.bells import LoopBells
+from medgemma_client.aio.threads import AT_ONCE
 from medgemma_client.client import Client
 from medgemma_client.job import Job
-from medgemma_tasks.errors import EmptyPrompt, InternalError, JobCancelled, JobNotFound
+from medgemma_tasks.errors import (
+    EmptyPrompt,
+    InternalError,
+    InvalidRequest,
+    JobCancelled,
+    JobNotFound,
+    WaitTimeout,
+)
 from medgemma_tasks.models import State, Status
 from medgemma_tasks.settings import Settings
 from tests.parts import OTHER_JOB, picture
@@ -26,13 +36,14 @@ Run = Callable[[Job], None]
 @pytest.fixture
 def aio(client: Client, settings: Settings) -> AsyncClient:
     found = AsyncClient(settings)
-    found._client = client
+    found._client, found._bells = client, LoopBells(client._live)
     return found
 
 
 def test_it_is_there_by_name_and_loads_nothing_heavy() -> None:
     assert medgemma_client.AsyncClient is AsyncClient
     assert medgemma_client.AsyncJob is AsyncJob
+    assert medgemma_client.AsyncResult is AsyncResult
     heavy = "{'torch', 'transformers', 'celery', 'kombu', 'boto3', 'PIL', 'pydicom'}"
     program = (
         "import sys, medgemma_client.aio\n"
@@ -60,14 +71,16 @@ def test_a_question_is_asked_and_waited_for(aio: AsyncClient, run: Run) -> None:
     asyncio.run(ask())
 
 
-def test_many_wait_at_once_and_hold_up_nothing_else(aio: AsyncClient, run: Run) -> None:
-    """More than the loop's own pool has threads."""
-
+def test_many_wait_at_once_in_few_threads_and_hold_up_nothing_else(
+    aio: AsyncClient, run: Run
+) -> None:
     async def ask() -> None:
+        before = threading.active_count()
         jobs = [await aio.submit(picture(), f"What {k}?") for k in range(40)]
         waits = [asyncio.create_task(job.wait(60)) for job in jobs]
         await asyncio.sleep(0)
         assert (await aio.submit(picture(), "And this?")).id not in {job.id for job in jobs}
+        assert threading.active_count() - before <= AT_ONCE + 1  # and the one that hears
         for job in jobs:
             run(job._job)
         assert {result.answer for result in await asyncio.gather(*waits)} == {ANSWER}
@@ -75,20 +88,75 @@ def test_many_wait_at_once_and_hold_up_nothing_else(aio: AsyncClient, run: Run) 
     asyncio.run(ask())
 
 
-def test_a_wait_that_is_cancelled_ends_its_thread_and_not_the_job(
+def test_a_wait_that_is_cancelled_leaves_nothing_and_does_not_end_the_job(
     aio: AsyncClient, run: Run
 ) -> None:
     async def ask() -> None:
-        job = await aio.submit(picture(), "What?")
         before = set(threading.enumerate())
+        job = await aio.submit(picture(), "What?")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(job.wait(), 0.2)
+        assert aio._bells.waiting == 0
+        await aio.aclose()
         while any(thread.is_alive() for thread in set(threading.enumerate()) - before):
             await asyncio.sleep(0.02)
         run(job._job)
         assert (await job.wait(5)).answer == ANSWER
 
     asyncio.run(ask())
+
+
+def test_a_wait_has_a_time_and_is_woken_long_before_its_next_look(
+    aio: AsyncClient, run: Run
+) -> None:
+    async def ask() -> None:
+        job = await aio.submit(picture(), "What?")
+        for timeout in (0.1, 0):
+            with pytest.raises(WaitTimeout):
+                await job.wait(timeout)
+        waiting = asyncio.create_task(job.wait(60, poll=50.0))
+        await asyncio.sleep(0.3)
+        run(job._job)
+        assert (await asyncio.wait_for(waiting, 20)).answer == ANSWER
+
+    asyncio.run(ask())
+
+
+def test_a_result_is_fetched_in_threads(aio: AsyncClient, run: Run, tmp_path: Path) -> None:
+    async def ask() -> None:
+        job = await aio.submit([picture(), picture(grey=9)], "What?")
+        run(job._job)
+        result = await job.result()
+        assert repr(result) == f"AsyncResult({job.id!r})"
+        assert (result.job_id, result.thinking, result.is_volume) == (job.id, None, False)
+        assert len(result.targets) == len(result.record.targets) == 1
+        shapes = [(await call()).shape for call in (result.heatmap, result.heatmaps, result.scores)]
+        assert shapes == [(16, 16), (2, 16, 16), (2, 16, 16)]
+        assert (await result.explanation()) is (await result.explanations())[0]
+        assert (await result.request()).job_id == job.id
+        assert (await result.overlay(1)).mode == (await result.slices()).mode == "RGB"
+        assert len(result.slice_shares()) == 2
+        assert (await result.peak()).image in (0, 1)
+        with pytest.raises(InvalidRequest):
+            await result.overlay(index=2)
+        assert (await result.report(tmp_path / "report.html")).exists()
+        assert (await result.save(tmp_path / "out") / "result.json").exists()
+
+    asyncio.run(ask())
+
+
+def test_one_client_serves_one_loop_after_another_and_what_is_closed_opens_again(
+    aio: AsyncClient, run: Run
+) -> None:
+    async def ask(prompt: str) -> str:
+        async with aio as client:
+            job = await client.submit(picture(), prompt)
+            waiting = asyncio.create_task(job.wait(20))
+            await asyncio.sleep(0.1)
+            run(job._job)
+            return (await waiting).answer
+
+    assert [asyncio.run(ask(prompt)) for prompt in ("What?", "And now?")] == [ANSWER, ANSWER]
 
 
 def test_what_goes_wrong_is_raised_where_it_is_awaited(aio: AsyncClient, run: Run) -> None:
