@@ -28,7 +28,8 @@ class Choices:
 
 
 def choices(answer: str, spans: Sequence[Span]) -> Choices:
-    """Where each target stands. Tokens go before phrases, since they tile the answer."""
+    """Where each target stands. Tokens go before phrases, since they tile the answer; a phrase that
+    is one whole token was explained twice, and stands for both, since it was asked for by name."""
     taken: list[tuple[int, int, list[int]]] = []
     others: list[int] = []
     order = sorted(range(len(spans)), key=lambda k: (spans[k].kind != "token", _start(spans[k]), k))
@@ -38,8 +39,11 @@ def choices(answer: str, spans: Sequence[Span]) -> Choices:
         place = _place(answer, span)
         again = span.kind == "token" and span.token_positions in seen
         seen.add(span.token_positions)
+        twin = next((one for one in taken if _is_twin(one, place, span, spans)), None)
         if place is None or again:
             others.append(k)
+        elif twin:
+            twin[2][0] = k
         elif span.kind == "token" and taken and _one_word(answer, taken[-1][1], place):
             start, end, targets = taken[-1]
             taken[-1] = (start, max(end, place[1]), [*targets, k])
@@ -69,6 +73,24 @@ def title(span: Span) -> str:
     elif span.char_start is None:
         what += ", outside of the answer"
     return what
+
+
+def _is_twin(
+    word: tuple[int, int, list[int]],
+    place: tuple[int, int] | None,
+    span: Span,
+    spans: Sequence[Span],
+) -> bool:
+    """Whether a word is one token, and this phrase the same one."""
+    start, end, targets = word
+    held = spans[targets[0]]
+    return (
+        span.kind != "token"
+        and held.kind == "token"
+        and (start, end) == place
+        and held.token_positions == span.token_positions
+        and len(targets) == 1
+    )
 
 
 def _start(span: Span) -> int:

@@ -29,7 +29,7 @@ from tests.web.page.reading import key_of, report
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-WIDE, PHONE = (1280, 900), (390, 844)
+WIDE, PHONE = (1280, 872), (390, 844)
 QUESTION = "Is there a finding?"
 
 
