@@ -1,4 +1,4 @@
-"""purge: delete what runs left, once they said it may go."""
+"""purge: delete what runs left, once they said it may go, and what is older than an age."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def purge(
         typer.Option(
             parser=seconds,
             metavar="AGE",
-            help="Since a run was last worked at, in place of what it said: 90d, 12h, 0s.",
+            help="Since a run was last worked at, in place of what it said; without --run also "
+            "since a job ended that no run names: 90d, 12h, 0s.",
             show_default=False,
         ),
     ] = None,

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from medgemma_cli.jobs import Json
+from medgemma_tasks.errors import BrokerUnreachable
 
 if TYPE_CHECKING:
     from medgemma_tasks.backlog import Waiting
@@ -23,33 +27,85 @@ SHORT_ID = 12
 NARROWEST = 8
 """Characters to which a long name may be cut in a terminal."""
 
+EVERY = 2.0
+"""Seconds between two looks of --watch."""
+
+CLEARED = "\x1b[H\x1b[2J\x1b[3J"
+"""What empties a terminal."""
+
 NONE = "-"
 
+DRAINED = "drained"
+"""A worker that was taken out, and holds nothing any more. One that still does is draining."""
 
-def queue(as_json: Json = False) -> None:
+
+def queue(
+    as_json: Json = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look again every 2 s, in a terminal, until Ctrl-C.")
+    ] = False,
+) -> None:
     """Show what waits on the queues of all models, and what each worker does."""
-    from medgemma_tasks import backlog, workers
     from medgemma_tasks.live import LiveState
     from medgemma_tasks.settings import load_settings
 
+    if watch and (as_json or not sys.stdout.isatty()):
+        raise typer.BadParameter("--watch is for a terminal; else call it again and again")
     live = LiveState(load_settings())
+    while watch:
+        _show_anew(live)
+        time.sleep(EVERY)
+    found = _look(live)
+    print(_as_json(found)) if as_json else _show(found)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was there at a moment."""
+
+    queues: Sequence[Waiting]
+    team: Sequence[WorkerHealth]
+    lost: Mapping[str, int]
+
+
+def _look(live: LiveState) -> _Found:
+    """Raises BrokerUnreachable."""
+    from medgemma_tasks import backlog, workers
+
     live.ping()
     with live.connected() as redis:
         queues = backlog.waiting(redis, _Requests(live).submitted_at)
         team = workers.workers(redis)
-    lost = live.dropped()
-    if as_json:
-        print(
-            json.dumps(
-                {
-                    "queues": [asdict(queue) for queue in queues],
-                    "workers": [worker.model_dump(mode="json") for worker in team],
-                    "dropped": lost,
-                },
-                default=datetime.isoformat,
-            )
-        )
-        return
+    return _Found(queues, team, live.dropped())
+
+
+def _show_anew(live: LiveState) -> None:
+    """Over what stood there, once all is known: nothing flickers while Redis is asked."""
+    found: _Found | str
+    try:
+        found = _look(live)
+    except BrokerUnreachable as error:
+        found = error.message
+    print(CLEARED, end="")
+    if isinstance(found, str):
+        print(f"{found} Asked again in {EVERY:.0f} s.")
+    else:
+        _show(found)
+
+
+def _as_json(found: _Found) -> str:
+    return json.dumps(
+        {
+            "queues": [asdict(queue) for queue in found.queues],
+            "workers": [worker.model_dump(mode="json") for worker in found.team],
+            "dropped": found.lost,
+        },
+        default=datetime.isoformat,
+    )
+
+
+def _show(found: _Found) -> None:
+    queues, team, lost = found.queues, found.team, found.lost
     now = datetime.now(UTC)
     if queues:
         print_table([_QUEUES, *(_queue(queue, now) for queue in queues)], cut=(0,))
@@ -103,7 +159,9 @@ def _worker(worker: WorkerHealth, now: datetime) -> list[str]:
     beat = NONE if worker.beat_seconds is None else _seconds(worker.beat_seconds)
     names = [worker.model, worker.name, worker.device]
     since = _since(worker.since, now)
-    return [*names, worker.state.value, since, job, stage, str(worker.done), beat]
+    # A state of its own to whoever waits for it.
+    state = DRAINED if worker.drained else worker.state.value
+    return [*names, state, since, job, stage, str(worker.done), beat]
 
 
 def _missing(queues: Sequence[Waiting], team: Sequence[WorkerHealth]) -> list[str]:

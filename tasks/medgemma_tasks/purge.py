@@ -1,4 +1,5 @@
-"""What runs left is kept as long, and as much of it, as they said: then it goes.
+"""What runs left is kept as long, and as much of it, as they said: then it goes. And, where an age
+is named for it, what was asked by hand.
 
 A run is deleted last, so that a purge that breaks off is done again by the next one. Of a job its
 request goes first and its mark next: a request without a mark would be run again, and a mark
@@ -71,6 +72,13 @@ class _Job:
         return found[0] if found else None
 
     @property
+    def rested(self) -> float:
+        """Seconds since it ended; of what a purge that broke off left, since the last was written.
+        By the store's clock."""
+        marks = [e.age for key, e in self.entries.items() if layout.is_result(key)]
+        return min(marks or [entry.age for entry in self.entries.values()], default=0.0)
+
+    @property
     def age(self) -> float:
         """Seconds since it was asked, last."""
         return min((e.age for key, e in self.entries.items() if layout.is_request(key)), default=0)
@@ -94,7 +102,8 @@ class Purger:
 
     def purge(self, run: str | None = None, older_than: float | None = None) -> Purged:
         """Look at all runs, or at one; ``older_than``: seconds since a run was last worked at that
-        stand for what it said itself. Raises RunNotFound."""
+        stand for what it said itself. Where no run is named they also count for jobs that no run
+        names, since they ended. Raises RunNotFound."""
         records = {record.run: record for record in self._records()}
         if run is not None and run not in records:
             raise RunNotFound(
@@ -111,6 +120,11 @@ class Purger:
             doomed |= jobs.going
             if jobs.unfinished or jobs.young:
                 stays.add(name)
+        if run is None and older_than is not None:
+            old = self._ended_before(older_than) - self._jobs_of(gone)
+            going = self._looked_at(old, kept_jobs, found).going
+            # Of a server that lists in no order only now all that lies below a job is known.
+            doomed |= {name: job for name, job in going.items() if job.rested >= older_than}
         for record in meant:
             if record.run not in gone and record.max_bytes is not None:
                 others = self._jobs_of(self._runs() - gone - {record.run})
@@ -151,6 +165,17 @@ class Purger:
         found.unfinished += looked.unfinished
         found.young += looked.young
         return looked
+
+    def _ended_before(self, age: float) -> set[str]:
+        """Jobs that ended so many seconds ago, and those of which a purge that broke off has left
+        neither request nor mark. Never one that is queued or runs: that has no mark."""
+        found = set()
+        for job_id, entries in jobs_of(self._store, self._tenant):
+            job = _Job({entry.key: entry for entry in entries})
+            open_ = job.finished_at is None and any(map(layout.is_request, job.entries))
+            if layout.is_job_id(job_id) and not open_ and job.rested >= age:
+                found.add(job_id)
+        return found
 
     def _over(self, record: RunRecord, others: Collection[str], found: Purged) -> dict[str, _Job]:
         """The oldest jobs of a run, until the rest is within its limit."""
@@ -238,15 +263,16 @@ class Purger:
     # --- deleting ------------------------------------------------------------------------------
 
     def _delete_job(self, job_id: str, job: _Job, found: Purged) -> bool:
-        """False, and nothing is done, where it was asked again, or put back, since it was looked
-        at."""
+        """False, and nothing is done, where it was asked again, was put back, or ended anew, since
+        it was looked at."""
         if not self._dry_run:
             request = layout.request_key(self._tenant, job_id)
             mark = layout.result_key(self._tenant, job_id)
             with self._ledger.holding(job_id):  # who puts it back looks at its mark meanwhile
                 below = list(self._store.listing(layout.job_prefix(self._tenant, job_id)))
                 there = [e.key for e in below]
-                if any(e.key == request and e.age < self._young for e in below):
+                anew = any(e.key == mark and e.written_at != job.finished_at for e in below)
+                if anew or any(e.key == request and e.age < self._young for e in below):
                     found.young += 1
                     return False
                 if request in there and mark not in there:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from medgemma_cli.queue import print_table
+from medgemma_cli.queue import CLEARED, print_table
 from medgemma_client import Client
 from medgemma_tasks import workers
 from medgemma_tasks.backlog import tell_places
@@ -177,3 +178,41 @@ def test_in_a_terminal_each_row_is_one_line_of_it(
     assert max(map(len, lines)) == min(width, 150 + 2 + 12 + 2 + 4)
     assert lines[1].endswith("setup failed     7")
     assert ("…" in lines[1]) == (width < 170)
+
+
+def test_one_that_drains_is_told_from_one_that_is_drained(stack_settings: Settings) -> None:
+    say(stack_settings, WorkerState.DRAINING, "gpu-0@here")
+    say(stack_settings, WorkerState.DRAINING, "gpu-1@here", drained=True)
+    said = run("queue").stdout.splitlines()
+    assert [line.split()[2] for line in said[3:5]] == ["draining", "drained"]
+    assert said[-1] == "No worker is ready: 2 draining."
+
+
+@pytest.mark.parametrize("arguments", [("--watch",), ("--watch", "--json")])
+def test_in_a_pipe_nothing_is_watched(arguments: tuple[str, ...]) -> None:
+    said = run("queue", *arguments)
+    assert said.returncode == 2
+    assert "--watch is for a terminal" in said.stderr
+
+
+def test_in_a_terminal_it_looks_again_and_again_until_it_is_told_to_stop(
+    stack_settings: Settings,
+) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "medgemma_cli", "queue", "--watch"]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    try:
+        shown = b""
+        while b"Nothing is queued" not in shown:
+            shown += os.read(ours, 4096)
+        say(stack_settings, WorkerState.READY)
+        while b"BEAT" not in shown:  # of the table of workers
+            shown += os.read(ours, 4096)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert shown.count(CLEARED.encode()) >= 2

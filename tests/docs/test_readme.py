@@ -7,10 +7,12 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +23,17 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from medgemma_client import Client
+from medgemma_tasks import workers
 from medgemma_tasks.layout import model_key
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
-from medgemma_tasks.models import ErrorRecord, ExplanationRecord, State
+from medgemma_tasks.models import (
+    ErrorRecord,
+    ExplanationRecord,
+    State,
+    WorkerHealth,
+    WorkerState,
+)
 from medgemma_tasks.models.run import ManifestLine
 from medgemma_tasks.settings import Settings
 from medgemma_tasks.store import Store
@@ -134,7 +143,7 @@ def test_layers_are_drawn_as_the_docs_write_it(folder: Path) -> None:
     assert (folder / "out" / "layers.png").exists()
 
 
-OPERATORS = "queue", "dead", "requeue", "reconcile", "sweep"
+OPERATORS = "queue", "dead", "requeue", "reconcile", "sweep", "purge --older", "drain", "doctor"
 
 
 def test_an_operators_commands_run_as_the_docs_write_them(
@@ -156,12 +165,35 @@ def test_an_operators_commands_run_as_the_docs_write_them(
             ledger.commit(given_up(dead.id))
             given[command] = dead.id
             meant = command.replace("RUN", "run-1").replace("JOB", dead.id)
+            meant = meant.replace("NAME", drained(live))
             ran[command] = run(meant, folder).stdout
-    assert {command.split()[1] for command in ran} == set(OPERATORS)
+    assert {command.split()[1] for command in ran} == {name.split()[0] for name in OPERATORS}
+    assert "cpu@here takes no further message" in ran["medgemma-explainer drain NAME"]
+    assert "0 failed" in ran["medgemma-explainer doctor"]
     assert "phantom" in ran["medgemma-explainer queue"]
     assert "0 of 1 jobs have ended" in ran["medgemma-explainer reconcile RUN"]
     for command in ("medgemma-explainer dead", "medgemma-explainer requeue JOB"):
         assert given[command] in ran[command]
+
+
+def drained(live: LiveState) -> str:
+    """A worker of this host says that it holds nothing; its name."""
+    now = datetime.now(UTC)
+    worker = WorkerHealth(
+        name="cpu@here",
+        host=socket.gethostname(),
+        model="phantom",
+        device="cpu",
+        pid=1,
+        state=WorkerState.DRAINING,
+        since=now,
+        started_at=now,
+        drained=True,
+        post="post",
+    )
+    with live.connected() as redis:
+        workers.say(redis, worker, 60)
+    return worker.name
 
 
 def given_up(job_id: str) -> ExplanationRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from medgemma_client.backfill.item import Item
-from medgemma_tasks.errors import JobNotFinished
+from medgemma_tasks.errors import JobError, JobNotFinished, ServiceError
 from medgemma_tasks.layout import input_key, job_prefix, request_key
 from medgemma_tasks.purge import Purged, Purger
 from medgemma_tasks.queue import queue_names
@@ -153,3 +154,35 @@ def test_a_row_whose_request_was_deleted_before_it_ran_ends_as_failed(
         status, said, _ = Command(tmp_path, *arguments, "--retry-failed").ends()
     assert status == 0, said
     assert table(tmp_path / "out" / "failures.csv") == []
+
+
+def test_who_asks_while_it_is_purged_gets_the_old_result_or_a_new_one(
+    idle: Service, tmp_path: Path
+) -> None:
+    """Jobs by hand, old by the store's clock, are asked again and again while they go."""
+    store, prompts = idle.ledger.store, [f"Is there {k}?" for k in range(8)]
+    with idle.worker:
+        old = [idle.ask(prompt) for prompt in prompts]
+        for job in old:
+            job.wait(WAIT)
+        make_old(idle, store.keys("local/"))
+        ended: set[str] = set()
+        failures: list[str] = []
+
+        def ask() -> None:
+            for prompt in prompts:
+                try:
+                    ended.add(idle.ask(prompt).wait(WAIT).answer)
+                except (ServiceError, JobError) as error:
+                    failures.append(error.code)
+
+        purger = Purger(idle.ledger, settle=2)
+        with ThreadPoolExecutor(2) as pool:
+            asking = pool.submit(ask)
+            found = pool.submit(purger.purge, None, HOURS / 2).result()
+            asking.result()
+        assert ended <= {ANSWER}
+        assert len(failures) < len(prompts)
+        assert 0 < found.jobs <= len(prompts)
+        # Whatever was in between: asked now, each is answered, with its image there.
+        assert {idle.ask(prompt).wait(WAIT).answer for prompt in prompts} == {ANSWER}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -228,3 +229,57 @@ def test_an_image_that_is_named_while_its_note_is_gone_is_kept(
     assert ledger.input(late[0].images[0].name) == b"png"
     assert len(inputs(ledger)) == 2
     ledger.commit(record_of(late[0].job_id, State.FAILED))
+
+
+def test_an_age_also_takes_jobs_by_hand_that_ended_before_and_no_run_names(ledger: Ledger) -> None:
+    by_hand, kept = ended(ledger, "By hand?"), ended(ledger, "In a run?", grey=8)
+    run_of(ledger, "kept", [kept])
+    waits = request_for("Not yet?", image=picture(grey=9))
+    ledger.put_input(reference(picture(grey=9)), b"png")
+    ledger.put_request(waits)
+    assert purge(ledger, days=1, older_than=2 * DAY) == Purged()  # none is so old by the store
+    assert purge(ledger, days=1, older_than=0, run="kept", dry_run=True).jobs == 1
+    before = set(ledger.store.keys(""))
+    found = purge(ledger, days=-1, older_than=0)  # of runs, none is old by our clock
+    assert (found.runs, found.jobs, found.inputs, found.shared) == ([], 1, 1, 1)
+    gone = before - set(ledger.store.keys(""))
+    name = reference(picture()).name
+    pixels = {input_key("local", name, kind) for kind in ("png", "json")}
+    assert {key for key in gone if not key.startswith(job_prefix("local", by_hand))} == pixels
+    assert jobs(ledger) == {kept, waits.job_id}
+
+
+def test_without_an_age_jobs_by_hand_stay_however_old(ledger: Ledger) -> None:
+    by_hand = ended(ledger, "By hand?")
+    assert purge(ledger) == Purged()
+    assert jobs(ledger) == {by_hand}
+
+
+def test_a_dry_run_counts_jobs_by_hand_and_what_was_asked_just_now_is_kept(ledger: Ledger) -> None:
+    ended(ledger, "By hand?")
+    before = set(ledger.store.keys(""))
+    assert purge(ledger, older_than=0, dry_run=True).jobs == 1
+    assert purge(ledger, older_than=0, young=3600).young == 1
+    assert set(ledger.store.keys("")) == before
+
+
+def test_a_job_that_ended_anew_since_it_was_looked_at_is_kept(ledger: Ledger) -> None:
+    job = ended(ledger, "Again?")
+    purger = Purger(ledger, settle=0, young=0)
+    seen = purger._below({job})[job]
+    for key, entry in list(seen.entries.items()):
+        seen.entries[key] = replace(entry, written_at=entry.written_at - timedelta(days=1))
+    found = Purged()
+    assert not purger._delete_job(job, seen, found)
+    assert found.young == 1
+    assert ledger.finished(job)
+
+
+def test_what_a_purge_that_broke_off_left_of_a_job_by_hand_goes_with_the_next(
+    ledger: Ledger,
+) -> None:
+    job = ended(ledger, "By hand?")
+    ledger.store.delete(request_key("local", job), result_key("local", job))
+    assert purge(ledger, older_than=DAY) == Purged()
+    assert purge(ledger, older_than=0).jobs == 1
+    assert jobs(ledger) == set()
