@@ -153,7 +153,7 @@ def test_a_job_that_outlives_a_workers_grace_is_not_counted_against_it(
 
 def test_a_dead_attempts_artifacts_go_with_the_commit(idle: Service) -> None:
     with idle.worker:
-        job = idle.ask("sleep 1.5")
+        job = idle.ask("once gate")  # the second attempt finds no gate
         idle.running(job)
         idle.ledger.put_artifacts(job.id, "1-dead", {"relevancy.npz": (b"x", "x/x")})
         os.kill(idle.worker.child_of(job), signal.SIGKILL)

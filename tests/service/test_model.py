@@ -22,6 +22,7 @@ from medgemma_tasks.store import Store
 from medgemma_worker import MedGemmaExplainer, load_medgemma
 from medgemma_worker.phantom.images import make_phantom
 from medgemma_worker.question import ask
+from tests.client.report.samples import Page
 from tests.service.harness import WorkerProcess, until
 
 PROMPT = "Is there a finding?"
@@ -112,7 +113,8 @@ def test_pictures_of_every_target_and_of_patches_can_be_had(client: Client, tmp_
     ]
     assert len({picture.tobytes() for picture in pictures}) == 4
     report = (result.save(tmp_path) / "report.html").read_text()
-    assert report.count('class="layer"') == 4
+    carried = json.loads(Page(report).data)["targets"]
+    assert [bool(target["fine"]) for target in carried] == [True, True]
     assert "deletion area" in report
     with pytest.raises(InvalidRequest):
         result.overlay(0, 2)

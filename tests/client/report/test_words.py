@@ -78,10 +78,7 @@ def test_words_add_up_to_the_answer_and_each_token_can_be_chosen_once(
 ) -> None:
     cuts = data.draw(st.sets(st.integers(0, len(answer)), max_size=8))
     edges = sorted(cuts | {0, len(answer)})
-    spans = [
-        token(100 + k, start, end, answer)
-        for k, (start, end) in enumerate(pairwise(edges))
-    ]
+    spans = [token(100 + k, start, end, answer) for k, (start, end) in enumerate(pairwise(edges))]
     found = choices(answer, spans)
     assert "".join(word.text for word in found.words) == answer
     chosen = [k for word in found.words for k in word.targets] + found.others
