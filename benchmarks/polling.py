@@ -1,8 +1,9 @@
 """200 clients that poll 500 jobs through one gateway process, each about once a second.
 
 Redis, S3, a worker with the stub engine and the gateway are processes of their own, and so are the
-clients, on connections that they keep. Of the jobs most have ended, and the rest waits; a few end
-while they are polled. Printed is how long a status takes, as a client sees it.
+clients, on connections that they keep. Of the jobs most have ended, and the rest waits. Printed is
+how long a status takes, as a client sees it. With --working a worker starts halfway on the same
+cores, and ends the jobs that wait while they are polled.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -38,6 +40,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument("--jobs", type=int, default=JOBS)
+    parser.add_argument("--working", action="store_true", help="a worker starts halfway")
     parser.add_argument("--polls", help=argparse.SUPPRESS)  # what the clients' process is told
     given = parser.parse_args()
     if given.polls:
@@ -45,7 +48,7 @@ def main() -> int:
         return 0
     with EmbeddedStack() as stack, tempfile.TemporaryDirectory() as name:
         os.environ.update(stack.environment())
-        polled = measured(Path(name), given.clients, given.jobs, given.seconds)
+        polled = measured(Path(name), given)
     taken = sorted(polled["taken"])
     p95 = statistics.quantiles(taken, n=20)[-1]
     p99 = statistics.quantiles(taken, n=100)[-1]
@@ -64,14 +67,14 @@ def main() -> int:
     return 0 if good else 1
 
 
-def measured(folder: Path, clients: int, jobs: int, seconds: float) -> dict[str, object]:
+def measured(folder: Path, given: argparse.Namespace) -> dict[str, object]:
     """What the clients' process prints."""
+    clients, jobs, seconds = given.clients, given.jobs, given.seconds
     client = Client(load_settings())
     waiting, late = jobs * WAITING // JOBS, jobs * LATE // JOBS
     with WorkerProcess(folder) as worker:
         done = [client.submit(picture(), f"Question {n}").id for n in range(jobs - waiting - late)]
         until(lambda: client.job(done[-1]).status().state.terminal, 120, lambda: worker.log)
-    # Nobody works on these until the clients have polled for a while, and then they run.
     held = [client.submit(picture(), f"sleep 0.2 {n}").id for n in range(waiting + late)]
     with GatewayProcess(folder) as gateway:
         header = gateway.header("local", requests_per_minute=10**6)
@@ -87,7 +90,7 @@ def measured(folder: Path, clients: int, jobs: int, seconds: float) -> dict[str,
             [sys.executable, __file__, "--polls", json.dumps(said)], stdout=subprocess.PIPE
         )
         time.sleep(seconds / 2)
-        with WorkerProcess(folder, "late"):
+        with WorkerProcess(folder, "late") if given.working else nullcontext():
             out, _ = polling.communicate(timeout=seconds + 60)
     found: dict[str, object] = json.loads(out)
     return found
