@@ -15,7 +15,7 @@ from importlib.resources import files
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from medgemma_client.report.text import visible
+from medgemma_client.report.text import careful
 from medgemma_tasks.errors import MedGemmaError
 from medgemma_tasks.models import ExplanationRecord, Span, Status
 
@@ -154,15 +154,5 @@ def _render(kind: str, **told: Any) -> str:
 
 @lru_cache(maxsize=1)
 def _template() -> Template:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # As in the report: every text that reaches the card passes here.
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
     source = files("medgemma_client").joinpath("card.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(source)
+    return careful().from_string(source)

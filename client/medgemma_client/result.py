@@ -133,8 +133,9 @@ class Result:
     @property
     def is_volume(self) -> bool:
         """Whether the images are slices that say where they lie in the patient."""
-        images = [grid.image for grid in self.record.images]
-        return len(images) > 1 and all(image.attributes.plane for image in images)
+        from medgemma_client.volume.places import is_volume
+
+        return is_volume(self.record.images)
 
     def peak(self, target: int = 0) -> Peak:
         """The cell with the most relevancy of all images, its place in the image and, where that

@@ -52,6 +52,12 @@ def test_a_section_of_the_benchmark_says_whether_its_limits_are_met(
     assert done.returncode == int("MISSED" in verdicts)
 
 
+def test_polling_is_measured_with_a_few_clients() -> None:
+    done = run("benchmarks/polling.py --seconds 2 --clients 4 --jobs 10")
+    assert ", 0 errors" in done.stdout, done.stderr
+    assert "4 clients, 10 jobs" in done.stdout
+
+
 def test_the_benchmark_of_maps_over_patches_runs_on_one_phantom() -> None:
     command = "benchmarks/patches.py --count 1 --ways equal+abar positive"
     done = subprocess.run(

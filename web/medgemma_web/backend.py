@@ -11,13 +11,13 @@ from typing import TypeVar
 from fastapi import Request
 
 from medgemma_client import Client
+from medgemma_client.aio.bells import Waiters
 from medgemma_client.errors import MedGemmaError
 from medgemma_client.models import Settings, Status
 from medgemma_web.counting import Counting
 from medgemma_web.keys import KeyRing
 from medgemma_web.settings import WebSettings
 from medgemma_web.uploads import Uploads
-from medgemma_web.waking import Waking
 
 T = TypeVar("T")
 
@@ -32,7 +32,10 @@ class Backend:
         self.settings, self.web, self.keys = settings, web, keys
         self.uploads = Uploads(web, settings.max_images)
         self.counting = Counting(lambda: self.uploads.under_way)
-        self.waking = Waking()
+        self.waiters = Waiters[tuple[str, str]]()
+        """Streams, by tenant and id of their job."""
+        self.stopping = False
+        """Whether what would go on for ever is to end."""
         self._client = Client(settings)
         self.allowances = self._client.allowances
         self._statuses = self._client.statuses()
@@ -79,12 +82,12 @@ class Backend:
 
     def start(self) -> None:
         """Hear of jobs that end, from here on."""
-        self.waking.start(asyncio.get_running_loop())
         self._announcements.start()
 
     def stop(self) -> None:
         """End whatever would go on for ever."""
-        self.waking.stop()
+        self.stopping = True
+        self.waiters.ring_all()
 
     def close(self) -> None:
         self._announcements.stop()
@@ -93,7 +96,7 @@ class Backend:
 
     def _ended(self, tenant: str, job_id: str) -> None:
         self._statuses.changed(tenant, job_id)
-        self.waking.wake(tenant, job_id)
+        self.waiters.ring((tenant, job_id))
 
 
 async def backend(request: Request) -> Backend:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
 
 from medgemma_client.errors import JobNotFound, ServiceError
 from medgemma_client.models import Status
@@ -24,11 +23,9 @@ async def stream(service: Backend, tenant: str, first: Status) -> AsyncIterator[
     loop, job_id = asyncio.get_running_loop(), first.job_id
     status, told = first, loop.time()
     yield _event(status)
-    with service.waking.waiting(tenant, job_id) as woken:
-        while not status.state.terminal and not service.waking.stopping:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), LOOK)
-            woken.clear()
+    with service.waiters.hearing((tenant, job_id)) as bell:
+        while not status.state.terminal and not service.stopping:
+            await bell.wait(LOOK)
             before = status
             try:
                 status = await service.status(tenant, job_id)

@@ -1,4 +1,4 @@
-"""Waking whoever waits in an event loop: one thread hears for all who wait on a client."""
+"""Waking whoever waits in an event loop for a job to end, from the one thread that hears of it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock, Thread
 from time import sleep
+from typing import Generic, TypeVar
 
 from medgemma_tasks.errors import BrokerUnreachable
 from medgemma_tasks.live import LiveState
+
+K = TypeVar("K")
 
 LISTENING = 0.5
 """Seconds after which the thread looks whether anybody still waits."""
@@ -19,7 +22,7 @@ REDIS_PAUSE = 5.0
 
 
 class LoopBell:
-    """As ``medgemma_tasks.live.Bell``, for one who waits in a loop."""
+    """As ``medgemma_tasks.bells.Bell``, for one who waits in a loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -41,13 +44,11 @@ class LoopBell:
         return True
 
 
-class LoopBells:
-    """The bells of those who wait. The thread is there as long as there are any."""
+class Waiters(Generic[K]):
+    """The bells of those who wait in loops, by what they wait for. Threads may share it."""
 
-    def __init__(self, live: LiveState) -> None:
-        self._live = live
-        self._bells: dict[str, set[LoopBell]] = {}
-        self._listens = False
+    def __init__(self) -> None:
+        self._bells: dict[K, set[LoopBell]] = {}
         self._lock = Lock()
 
     @property
@@ -57,29 +58,59 @@ class LoopBells:
             return sum(map(len, self._bells.values()))
 
     @contextmanager
-    def hearing(self, job_id: str) -> Iterator[LoopBell]:
-        """Hear that a job ended. The bell also rings once it can be heard: look again then."""
+    def hearing(self, what: K) -> Iterator[LoopBell]:
+        """Wait, with a bell of one's own."""
         bell = LoopBell()
         with self._lock:
-            self._bells.setdefault(job_id, set()).add(bell)
-            if not self._listens:
-                self._listens = True
-                Thread(target=self._listen, name="medgemma-bells", daemon=True).start()
+            self._bells.setdefault(what, set()).add(bell)
         try:
             yield bell
         finally:
             with self._lock:
-                self._bells[job_id].discard(bell)
-                if not self._bells[job_id]:
-                    del self._bells[job_id]
+                self._bells[what].discard(bell)
+                if not self._bells[what]:
+                    del self._bells[what]
+
+    def ring(self, *whats: K) -> None:
+        """For all who wait for these."""
+        with self._lock:
+            for what in whats:
+                for bell in self._bells.get(what, ()):
+                    bell.ring()
+
+    def ring_all(self) -> None:
+        """For all who wait."""
+        with self._lock:
+            whats = list(self._bells)
+        self.ring(*whats)
+
+
+class LoopBells(Waiters[str]):
+    """Of those who wait for jobs of a tenant, by id. The thread that hears for them is there as
+    long as there are any."""
+
+    def __init__(self, live: LiveState) -> None:
+        super().__init__()
+        self._live = live
+        self._listens = False
+
+    @contextmanager
+    def hearing(self, what: str) -> Iterator[LoopBell]:
+        """Hear that a job ended. The bell also rings once it can be heard: look again then."""
+        with super().hearing(what) as bell:
+            with self._lock:
+                if not self._listens:
+                    self._listens = True
+                    Thread(target=self._listen, name="medgemma-bells", daemon=True).start()
+            yield bell
 
     def _listen(self) -> None:
         while self._wanted():
             try:
                 with self._live.hearing() as bells:
-                    self._ring(*self._jobs())  # of what ended before we heard
+                    self.ring_all()  # of what ended before we heard
                     while self._wanted():
-                        self._ring(*bells.rung(LISTENING))
+                        self.ring(*bells.rung(LISTENING))
             except BrokerUnreachable:
                 # Whoever waits looks at the store meanwhile.
                 for _ in range(round(REDIS_PAUSE / LISTENING)):
@@ -91,13 +122,3 @@ class LoopBells:
         with self._lock:
             self._listens = bool(self._bells)
             return self._listens
-
-    def _jobs(self) -> list[str]:
-        with self._lock:
-            return list(self._bells)
-
-    def _ring(self, *job_ids: str) -> None:
-        with self._lock:
-            for job_id in job_ids:
-                for bell in self._bells.get(job_id, ()):
-                    bell.ring()

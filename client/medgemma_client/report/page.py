@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
+from jinja2 import FunctionLoader, Template
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
@@ -20,7 +20,7 @@ from medgemma_client.report.figures import embedded_edge, plain_figure
 from medgemma_client.report.numbers import is_rounded, page_data
 from medgemma_client.report.palettes import palettes
 from medgemma_client.report.targets import explained as page_view
-from medgemma_client.report.text import visible
+from medgemma_client.report.text import careful
 from medgemma_tasks.boxes import AnswerBoxes, read_boxes
 from medgemma_tasks.errors import InvalidRequest
 from medgemma_tasks.models import ExplanationRecord, ExplanationRequest, Message, State, TextPart
@@ -124,16 +124,7 @@ def _joined(folder: str, ending: str) -> str:
 
 @lru_cache(maxsize=1)
 def _template() -> Template:
-    environment = Environment(
-        loader=FunctionLoader(_load),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # Every text that reaches the page passes here; Markup is our own and stays as it is.
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
-    return environment.get_template("report.html.j2")
+    return careful(FunctionLoader(_load)).get_template("report.html.j2")
 
 
 def _load(name: str) -> str:

@@ -23,7 +23,7 @@ from medgemma_client.report.figures import (
 from medgemma_client.report.text import Tokens, shaded_tokens
 from medgemma_client.report.where import ZoneTable, zone_table
 from medgemma_client.report.words import Choices, choices, title
-from medgemma_client.volume.places import most_relevant
+from medgemma_client.volume.places import is_volume, most_relevant
 from medgemma_tasks.boxes import AnswerBoxes
 from medgemma_tasks.errors import InvalidRequest
 from medgemma_tasks.models import ExplanationRecord, TargetRecord
@@ -47,12 +47,12 @@ class Share:
 
 @dataclass(frozen=True, repr=False)
 class Explained:
-    """What the page shows. sliced: one image at a time. boxes: where the answer has any and there
-    is one image that they must be on. others: index and title of targets that are no word of the
-    answer. titles: of all targets."""
+    """What the page shows. sliced: one image at a time. noun: what an image is called. boxes: where
+    the answer has any and there is one image that they must be on. titles: of all targets."""
 
     figures: list[Figure]
     sliced: bool
+    noun: str
     peak_image: int
     legend: Legend | None
     boxes: BoxesView | None
@@ -84,9 +84,8 @@ def explained(
         return None
     target, scores = record.targets[0], maps[0]
     figures = _figures(record, images, target, scores)
-    sliced = len(figures) > SIDE_BY_SIDE or (
-        len(figures) > 1 and all(grid.image.attributes.plane for grid in record.images)
-    )
+    volume = is_volume(record.images)
+    sliced = volume or len(figures) > SIDE_BY_SIDE
     peak = int(np.argmax(scores.reshape(len(scores), -1).max(axis=1))) if len(scores) else 0
     if sliced:
         shown = set(most_relevant([one.share for one in target.maps], ON_PAPER))
@@ -104,6 +103,7 @@ def explained(
     return Explained(
         figures=figures,
         sliced=sliced,
+        noun="slice" if volume else "image",
         peak_image=peak,
         legend=legend(target.low, target.high, list(scores)) if figures else None,
         boxes=located,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from medgemma_tasks.explanation import ordinary, text_range
 from medgemma_tasks.models import TargetRecord
 from medgemma_tasks.models import Token as TextToken
 from medgemma_tasks.pictures import number_texts
+
+if TYPE_CHECKING:
+    from jinja2 import BaseLoader, Environment
 
 # Control characters (not tab and newline), marks that reorder text, and halves of a surrogate pair.
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -26,6 +30,21 @@ def visible(text: str) -> str:
     way at all to carry a NUL.
     """
     return _HIDDEN.sub(_name, text)
+
+
+def careful(loader: BaseLoader | None = None) -> Environment:
+    """For templates in which all text is escaped, and passes `visible`; Markup is our own and stays
+    as it is."""
+    from jinja2 import Environment, StrictUndefined
+
+    return Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
 
 
 def _name(match: re.Match[str]) -> str:

@@ -64,6 +64,11 @@ def place_of(grid: ImageGrid, x: float, y: float) -> Point | None:
     return float(place[0]), float(place[1]), float(place[2])
 
 
+def is_volume(images: Sequence[ImageGrid]) -> bool:
+    """Whether images are slices that say where they lie in the patient."""
+    return len(images) > 1 and all(grid.image.attributes.plane for grid in images)
+
+
 def most_relevant(shares: Sequence[float], most: int) -> list[int]:
     """The images with the largest shares, in the order of the request."""
     first = sorted(range(len(shares)), key=lambda k: (-shares[k], k))[:most]

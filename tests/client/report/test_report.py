@@ -240,3 +240,10 @@ def test_a_word_of_the_prompt_is_named_as_one_and_marks_nothing_in_the_answer() 
 
 def test_the_same_record_gives_the_same_page() -> None:
     assert render_report(*make()) == render_report(*make())
+
+
+def test_many_films_are_shown_one_at_a_time_and_called_no_slices() -> None:
+    page = Page(render_report(*make(sizes=((64, 64),) * 7)))
+    assert page.all("input", id="slice")
+    assert "Image 7" in page.text
+    assert "slice" not in page.text.lower()

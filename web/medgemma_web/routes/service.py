@@ -33,7 +33,7 @@ async def healthz() -> Health:
 async def readyz(service: Service, response: Response) -> Readiness:
     """Whether Redis and the store answer it, and which does not."""
     redis, store = await service.ready()
-    ready = redis and store and not service.waking.stopping
+    ready = redis and store and not service.stopping
     response.status_code = 200 if ready else 503
     return Readiness(status="ready" if ready else "not ready", redis=redis, store=store)
 

@@ -29,7 +29,7 @@ function read() {
   const value = cells[cell[0] * map.grid[1] + cell[1]];
   frameCell(film, cell, map.grid);
   const texts = {
-    pixel: `${films.length > 1 ? `${page.sliced ? "slice" : "image"} ${film.index + 1}, ` : ""}x ${pixel[0]}, y ${pixel[1]}`,
+    pixel: `${films.length > 1 ? `${page.noun} ${film.index + 1}, ` : ""}x ${pixel[0]}, y ${pixel[1]}`,
     cell: `row ${cell[0] + 1}, column ${cell[1] + 1} of ${map.grid[0]} × ${map.grid[1]}`,
     value: written(value),
     share: percent(partOf(value, cells)),

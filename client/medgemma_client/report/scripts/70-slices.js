@@ -1,5 +1,5 @@
-// The slices of a volume, one at a time: a slider, the wheel, Page Up and Down, and a strip of bars
-// that shows how much of all relevancy each slice has.
+// The slices of a volume, or images too many to stand side by side, one at a time: a slider, the
+// wheel, Page Up and Down, and a strip of bars that shows how much of all relevancy each one has.
 
 const slices = { at: 0, slider: find("slice"), strip: find("strip"), turned: 0 };
 const NOTCH = 50; // pixels that a wheel turns for one slice

@@ -9,6 +9,7 @@ const page = {
   fine: false,
   all: false,
   sliced: document.querySelector(".films.sliced") !== null,
+  noun: document.querySelector(".films").dataset.noun,
 
   choose(indices) {
     page.targets = indices;
