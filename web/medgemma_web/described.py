@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from medgemma_web.asking import EXAMPLE, Question, QuestionWithImages
-from medgemma_web.problems import MEDIA_TYPE, Problem
+from medgemma_web.problems import MEDIA_TYPE, Problem, fields
 from medgemma_web.uploads import JSON, MULTIPART
 
 Responses = dict[int | str, dict[str, Any]]
@@ -139,14 +139,8 @@ def describe(app: FastAPI) -> None:
 
 def _problem(status: int) -> dict[str, Any]:
     code, said = WHY[status]
-    example = {
-        "type": f"urn:medgemma-explainer:{code}",
-        "title": code.replace("_", " ").capitalize(),
-        "status": status,
-        "detail": said,
-        "code": code,
-    }
-    shown = {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}
+    schema = {"$ref": "#/components/schemas/Problem"}
+    shown = {"schema": schema, "example": fields(status, code, said)}
     return {"description": f"{HTTPStatus(status).phrase}. {said}", "content": {MEDIA_TYPE: shown}}
 
 

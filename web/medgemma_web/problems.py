@@ -86,15 +86,18 @@ def problem(
         headers["Retry-After"] = str(retry_after)
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    body = {
+    return JSONResponse({**fields(status, code, detail), **more}, status, headers, MEDIA_TYPE)
+
+
+def fields(status: int, code: str, detail: str) -> dict[str, Any]:
+    """The fields of a ``Problem``."""
+    return {
         "type": f"urn:medgemma-explainer:{code}",
         "title": code.replace("_", " ").capitalize(),
         "status": status,
         "detail": detail,
         "code": code,
-        **more,
     }
-    return JSONResponse(body, status, headers, MEDIA_TYPE)
 
 
 def problem_of(error: errors.MedGemmaError) -> JSONResponse:
