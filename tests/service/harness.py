@@ -67,6 +67,8 @@ class WorkerProcess:
 
     def child_of(self, job: Job) -> int:
         """The process that started a job last."""
+        # A worker tells that it generates a moment before the engine writes that it starts.
+        until(lambda: self.started(job), 5.0)
         return int(self._lines()[self.started(job)[-1]].split()[2])
 
     def holds(self, job: Job) -> bool:

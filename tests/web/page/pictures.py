@@ -6,8 +6,8 @@ the page instead, wide and narrow, light and dark: to look at after a change.
 
 from __future__ import annotations
 
+import argparse
 import io
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +34,9 @@ QUESTION = "Is there a finding?"
 
 
 def main() -> None:
-    folder = Path(sys.argv[sys.argv.index("--states") + 1]) if "--states" in sys.argv else None
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--states", type=Path, metavar="FOLDER")
+    folder = parser.parse_args().states
     with served() as (gateway, image, kind), open_browser() as browser, watching(browser) as watch:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
