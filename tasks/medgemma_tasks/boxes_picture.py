@@ -22,10 +22,12 @@ from medgemma_tasks.pictures import (
     overlaid,
     overlay_bar,
     peak_cell,
+    percent,
     scaled,
     shown_image,
     shown_size,
     side_letters,
+    uncoloured_text,
 )
 from medgemma_tasks.sheet import Pen
 
@@ -47,13 +49,6 @@ def line_of(index: int) -> Line:
     """How the outline of a box is drawn: neighbours differ in colour and in dash, so that they can
     be told apart without seeing colours; nine in all, then again from the first."""
     return _COLOURS[index % 3], _DASHES[(index + index // 3) % 3]
-
-
-def percent(part: float) -> str:
-    """A part of 1 in per cent, as precise as it takes to tell a small one from none."""
-    if 0 < part < 0.001:
-        return "under 0.1%"
-    return f"{part:.1%}"
 
 
 def draw_boxes(
@@ -224,4 +219,5 @@ def _legend(
         below, above = scores.min() < scale[0], scores.max() > scale[1]
         pen.write(left, plan.row(2), ("<= " if below else "") + least, INK, "lm")
         pen.write(right, plan.row(2), (">= " if above else "") + most, INK, "rm")
+        pen.write(right, plan.row(3), uncoloured_text(scores, scale[0]), DIM, "rm")
     pen.write(left, plan.row(3), NOTICE, DIM, "lm")

@@ -113,6 +113,19 @@ def is_flat(low: float, high: float) -> bool:
     return high - low <= _FLAT * max(abs(low), abs(high))
 
 
+def uncoloured(scores: NDArray[np.floating], low: float | NDArray[np.floating]) -> float:
+    """What part of a map's relevancy has no colour on an overlay: 0..1.
+
+    Colour begins at `low`, so it shows what a cell has more than that. What all cells have alike
+    lies below and is not seen, though it may be most of the whole: told beside an overlay, lest it
+    look more certain than its numbers are. 0 where `low` is not positive. low: where each map has
+    its own, an array that broadcasts.
+    """
+    positive = np.clip(np.asarray(scores, np.float64), 0.0, None)
+    whole = float(positive.sum())
+    return float(np.minimum(positive, np.maximum(low, 0.0)).sum()) / whole if whole > 0 else 0.0
+
+
 def scale_to_unit(scores: NDArray[np.floating], low: float, high: float) -> NDArray[np.float32]:
     """Scores to float32 0..1 of the same shape: low becomes 0, high 1, what lies beyond is clipped.
 

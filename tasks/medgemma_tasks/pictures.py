@@ -7,14 +7,14 @@ pixel of the image is covered by a letter; only the small cross on the peak stan
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from medgemma_tasks.colours import colourise, is_flat, scale_to_unit, table
+from medgemma_tasks.colours import colourise, is_flat, scale_to_unit, table, uncoloured
 from medgemma_tasks.errors import EmptyImage, InputError, InvalidRequest
 from medgemma_tasks.geometry import Box, FloatMap, cell_centre, check_scores, spread
 
@@ -63,6 +63,18 @@ def number_texts(low: float, high: float) -> tuple[str, str]:
         if texts[0] != texts[1]:
             break
     return texts
+
+
+def percent(part: float) -> str:
+    """A part of 1 in per cent, as precise as it takes to tell a small one from none."""
+    if 0 < part < 0.001:
+        return "under 0.1%"
+    return f"{part:.1%}"
+
+
+def uncoloured_text(scores: FloatMap, low: float | FloatMap) -> str:
+    """What a legend says of `colours.uncoloured`."""
+    return f"{percent(uncoloured(scores, low))} uncoloured"
 
 
 def draw_heatmap(
@@ -128,7 +140,8 @@ def draw_overlay(
             notes.append("+ peak")
         else:
             notes.append("peak outside of the image")
-    return _frame(picture, legend.with_notes(notes, overlay_bar(opacity)))
+    said = uncoloured_text(scores, low)
+    return _frame(picture, replace(legend.with_notes(notes, overlay_bar(opacity)), uncoloured=said))
 
 
 def overlaid(
@@ -184,9 +197,10 @@ class _Legend:
     sides: tuple[str, str] = ("", "")
     notes: tuple[str, ...] = ()
     bar: NDArray[np.uint8] | None = None
+    uncoloured: str = ""
 
     def with_notes(self, notes: list[str], bar: NDArray[np.uint8] | None = None) -> _Legend:
-        return _Legend(self.low, self.high, self.clip, self.sides, tuple(notes), bar)
+        return replace(self, notes=tuple(notes), bar=bar)
 
 
 def side_letters(left_of_image: Side) -> tuple[str, str]:
@@ -273,4 +287,5 @@ def _frame(picture: Image.Image, legend: _Legend) -> Image.Image:
         draw.text((start, y), low, fill=INK, font=font, anchor="lm")
         draw.text((end, y), high, fill=INK, font=font, anchor="rm")
     draw.text((start, y + line), NOTICE, fill=DIM, font=font, anchor="lm")
+    draw.text((end, y + line), legend.uncoloured, fill=DIM, font=font, anchor="rm")
     return canvas

@@ -24,6 +24,7 @@ from medgemma_tasks.pictures import (
     scaled,
     shown_image,
     side_letters,
+    uncoloured_text,
 )
 
 _EDGES = ((4, 400), (12, 300), (40, 224))
@@ -87,7 +88,11 @@ def draw_sheet(
         pen.caption(x, y, plan.tile[0], caption, letters)
         if own_scales:
             pen.middle(x, y + plan.line, plan.tile[0], _range_text(low, high), DIM)
-    _foot(pen, plan, None if own_scales else everything, left_of_image == "unknown", opacity)
+    together = np.stack(grids)
+    lows = together.min(axis=(1, 2), keepdims=True) if own_scales else everything[0]
+    said = uncoloured_text(together, lows)
+    scale = None if own_scales else everything
+    _foot(pen, plan, scale, left_of_image == "unknown", opacity, said)
     return canvas
 
 
@@ -199,6 +204,7 @@ def _foot(
     scale: tuple[float, float] | None,
     side_unknown: bool,
     opacity: float,
+    uncoloured: str,
 ) -> None:
     """The colour bar and what it means. scale: the one of all maps, or None for one each."""
     left, right = plan.margin, plan.margin + plan.inner
@@ -219,6 +225,7 @@ def _foot(
         pen.canvas.paste(bar, (left, y + plan.line - plan.text // 2))
         pen.write(left, y + 2 * plan.line, ends[0], INK, "lm")
         pen.write(right, y + 2 * plan.line, ends[1], INK, "rm")
+        pen.write(right, y + 3 * plan.line, uncoloured, DIM, "rm")
     pen.write(left, y + 3 * plan.line, NOTICE, DIM, "lm")
 
 

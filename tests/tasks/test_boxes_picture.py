@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from medgemma_tasks.boxes import LocatedBox, LocatedBoxes, locate, read_boxes
-from medgemma_tasks.boxes_picture import MOST, draw_boxes, line_of, percent
+from medgemma_tasks.boxes_picture import MOST, draw_boxes, line_of
 from medgemma_tasks.errors import InvalidRequest, NonFiniteRelevancy
 from medgemma_tasks.geometry import Box, grid_square
 
@@ -131,9 +131,3 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         draw(one((1, 1, 2, 2)), (8, 8), opacity=1.5)
     with pytest.raises(NonFiniteRelevancy):
         draw(one((1, 1, 2, 2)), (8, 8), scores=np.full((2, 2), np.nan, np.float32))
-
-
-def test_a_small_part_is_told_from_none() -> None:
-    assert [percent(part) for part in (0.0, 1e-9, 0.0123, 1.0)] == [
-        *("0.0%", "under 0.1%", "1.2%", "100.0%"),
-    ]

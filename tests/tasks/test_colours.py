@@ -14,6 +14,7 @@ from medgemma_tasks.colours import (
     oklab_to_srgb,
     scale_to_unit,
     table,
+    uncoloured,
 )
 from medgemma_tasks.errors import InternalError, InvalidRequest, NonFiniteRelevancy
 
@@ -118,3 +119,24 @@ def test_a_range_that_runs_backwards_is_refused() -> None:
         scale_to_unit(np.zeros(2), 1.0, 0.0)
     with pytest.raises(NonFiniteRelevancy):
         scale_to_unit(np.zeros(2), 0.0, float("nan"))
+
+
+def test_what_all_cells_have_alike_is_uncoloured() -> None:
+    scores = np.array([[1.0, 1.0], [1.0, 5.0]], np.float32)
+    assert uncoloured(scores, 1.0) == pytest.approx(4 / 8)
+    assert uncoloured(scores, 0.5) == pytest.approx(2 / 8)
+    assert uncoloured(scores, 0.0) == 0.0
+    # Of maps that each have a scale of their own, together.
+    both = np.stack([scores, scores * 3])
+    assert uncoloured(both, both.min(axis=(1, 2), keepdims=True)) == pytest.approx(4 / 8)
+
+
+def test_where_relevancy_may_be_negative_nothing_is_uncoloured() -> None:
+    assert uncoloured(np.array([[-1.0, 2.0]], np.float32), -1.0) == 0.0
+    assert uncoloured(np.array([[-1.0, -2.0]], np.float32), 0.5) == 0.0
+
+
+@given(st.lists(st.floats(0, 1e6, width=32), min_size=1, max_size=64))
+def test_it_is_a_part_of_the_whole(cells: list[float]) -> None:
+    scores = np.array([cells], np.float32)
+    assert 0.0 <= uncoloured(scores, float(scores.min())) <= 1.0 + 1e-9

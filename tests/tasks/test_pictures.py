@@ -16,6 +16,7 @@ from medgemma_tasks.pictures import (
     draw_heatmap,
     draw_overlay,
     number_texts,
+    percent,
     shown_image,
     shown_size,
     to_png,
@@ -145,6 +146,20 @@ def test_scores_beyond_the_range_are_told_on_the_legend() -> None:
     )
 
 
+def test_what_has_no_colour_is_told_below_an_overlay_wherever_it_fits() -> None:
+    even = np.full((16, 16), 0.5, np.float32) + one_hot((1, 1)) / 2
+    for size in ((512, 512), (100, 600)):
+        square = grid_square(*size, pad=True)
+        image = Image.new("L", size)
+        told = draw_overlay(image, even, square=square, low=0.5, high=1)
+        other = draw_overlay(image, (even - 0.5) * 2, square=square, low=0.5, high=1)
+        notice = told.height - 2 * 13
+        middle = told.width // 2
+        same, differ = (0, notice, middle, told.height), (middle, notice, told.width, told.height)
+        assert told.crop(same).tobytes() == other.crop(same).tobytes(), "the notice is whole"
+        assert told.crop(differ).tobytes() != other.crop(differ).tobytes()
+
+
 def test_the_ends_of_a_scale_can_be_told_apart() -> None:
     assert number_texts(0.0, 0.0748123) == ("0", "0.0748")
     assert number_texts(0.123451, 0.123459) == ("0.12345", "0.12346")
@@ -233,3 +248,9 @@ def test_a_png_carries_no_metadata() -> None:
     content = to_png(image)
     assert b"canary" not in content
     assert set(Image.open(io.BytesIO(content)).info) == set()
+
+
+def test_a_small_part_is_told_from_none() -> None:
+    assert [percent(part) for part in (0.0, 1e-9, 0.0123, 1.0)] == [
+        *("0.0%", "under 0.1%", "1.2%", "100.0%"),
+    ]

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from medgemma_client.report.figures import Outline
 from medgemma_tasks.boxes import AnswerBoxes, LocatedBox, locate, on_image
-from medgemma_tasks.boxes_picture import MOST, line_of, percent
+from medgemma_tasks.boxes_picture import MOST, line_of
 from medgemma_tasks.models import ImageGrid
+from medgemma_tasks.pictures import percent
 
 _STROKE = 2
 """CSS pixels: the width of an outline, which its dashes are measured in."""

@@ -12,12 +12,18 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from medgemma_tasks.boxes_picture import percent
-from medgemma_tasks.colours import is_flat, scale_to_unit, steps, table
+from medgemma_tasks.colours import is_flat, scale_to_unit, steps, table, uncoloured
 from medgemma_tasks.errors import InvalidRequest
 from medgemma_tasks.geometry import Box, cell_centre, spread
 from medgemma_tasks.models import ImageRef
-from medgemma_tasks.pictures import coverage, number_texts, peak_cell, scaled, shown_image
+from medgemma_tasks.pictures import (
+    coverage,
+    number_texts,
+    peak_cell,
+    percent,
+    scaled,
+    shown_image,
+)
 
 _LAYER_EDGE = 512
 """Pixels: a smooth map needs no more; the browser enlarges it."""
@@ -57,6 +63,8 @@ class Figure:
     frame: str | None
     share: str | None = None
     """Of all relevancy, in per cent."""
+    uncoloured: str | None = None
+    """What part of it has no colour, in per cent."""
     place: str | None = None
     """Where its peak lies, in words."""
     matters: bool = True
@@ -133,6 +141,7 @@ def with_map(plain: Figure, shown: Shown, scores: NDArray[np.float32], share: fl
         return told
     cells, size = (shown.rows, shown.columns), (plain.width, plain.height)
     layer = _layer(size, shown, scores)
+    told = replace(told, uncoloured=percent(uncoloured(scores, shown.low)))
     if is_flat(float(scores.min()), float(scores.max())):
         return replace(told, layer=layer)
     row, column = peak_cell(scores)

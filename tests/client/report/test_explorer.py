@@ -14,9 +14,9 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from medgemma_client.report import render_report
-from medgemma_tasks.colours import scale_to_unit, steps, table
+from medgemma_tasks.colours import scale_to_unit, steps, table, uncoloured
 from medgemma_tasks.geometry import spread
-from medgemma_tasks.pictures import coverage
+from medgemma_tasks.pictures import coverage, percent
 from medgemma_tasks.settings import Settings
 from medgemma_tasks.store import Store
 from tests.browser import Watch, Watched
@@ -84,6 +84,22 @@ def test_a_word_is_drawn_as_python_draws_it(opened: Open) -> None:
     apart = np.abs(drawn[..., :3].astype(int) - table()[steps(unit)].astype(int)).max(axis=2)
     assert strong.any()
     assert apart[strong].max() <= 4
+
+
+def test_how_much_has_no_colour_is_told_as_python_tells_it(opened: Open) -> None:
+    watched = opened("words")
+    record, _, _, maps, _ = words().parts()
+    plain = watched.page.locator(".film .share").first
+    for number in (0, 1):
+        button = watched.page.locator("#words [role=button]").nth(number)
+        button.click()
+        target, scores = record.targets[number], maps[number][0]
+        part = percent(uncoloured(scores, target.low))
+        said = f"{percent(target.maps[0].share)} of all relevancy, {part} of that uncoloured"
+        assert plain.inner_text() == said
+    watched.page.locator("input[name=scale][value=all]").check(force=True)
+    least = min(target.low for target in record.targets)
+    assert f", {percent(uncoloured(scores, least))} of that" in plain.inner_text()
 
 
 def test_the_pointer_reads_pixels_of_the_original_and_the_records_numbers(opened: Open) -> None:

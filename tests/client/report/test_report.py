@@ -124,6 +124,13 @@ def test_the_legend_prints_the_real_values() -> None:
     assert "0.0748" in text
 
 
+def test_how_much_of_the_map_has_no_colour_is_told_beside_it() -> None:
+    scores = np.full((1, 16, 16), 0.5, np.float32)
+    scores[0, 3, 3] = 1.0
+    page = Page(render_report(*make(maps=scores)))
+    assert f", {256 * 0.5 / (256 * 0.5 + 0.5):.1%} of that uncoloured" in page.text
+
+
 def test_a_flat_map_is_told_and_not_drawn() -> None:
     page = Page(render_report(*make(maps=np.full((1, 16, 16), 0.25, np.float32))))
     assert not page.all("img", **{"class": "layer"})

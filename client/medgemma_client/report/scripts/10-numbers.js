@@ -44,6 +44,16 @@ const percent = (part) =>
 // No wider than float32's own rounding: nothing to show.
 const isFlat = (low, high) => high - low <= 2 ** -20 * Math.max(Math.abs(low), Math.abs(high));
 
+// What part of a map lies below the low end of its scale, and so has no colour.
+function uncoloured(cells, low) {
+  let [below, whole] = [0, 0];
+  for (const cell of cells) {
+    whole += Math.max(cell, 0);
+    below += Math.min(Math.max(cell, 0), Math.max(low, 0));
+  }
+  return whole > 0 ? below / whole : 0;
+}
+
 // 0 to 1; what lies beyond is clipped, and a flat range gives zeros.
 function unit(value, low, high) {
   return isFlat(low, high) ? 0 : Math.min(1, Math.max(0, (value - low) / (high - low)));

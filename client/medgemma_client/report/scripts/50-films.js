@@ -43,7 +43,8 @@ function drawFilm(film, map, scale, share, palette) {
   const flat = isFlat(scale.low, scale.high);
   canvas.hidden = flat;
   if (!flat) paintMap(canvas, image, cells, map.grid, scale.low, scale.high, palette);
-  figure.querySelector(".share").textContent = `${percent(share)} of all relevancy`;
+  const plain = flat ? "" : `, ${percent(uncoloured(cells, scale.low))} of that uncoloured`;
+  figure.querySelector(".share").textContent = `${percent(share)} of all relevancy${plain}`;
   const told = !flat && !isFlat(least(cells), most(cells));
   const peak = peakOf(cells, map.grid);
   const place = middleOf(peak, map.grid, image.square);

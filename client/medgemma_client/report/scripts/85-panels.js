@@ -81,6 +81,7 @@ function drawBoxes(shown) {
 function drawLegend(map, scale, palette) {
   const flat = isFlat(scale.low, scale.high);
   find("legend").hidden = flat;
+  find("plain").hidden = flat;
   find("flat").hidden = !flat;
   const [low, high] = ends(scale.low, scale.high);
   find("flat-value").textContent = low;
