@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Event, Thread
 
-from medgemma_tasks.errors import BrokerUnreachable
+from medgemma_client.listening import listen
 from medgemma_tasks.live import LiveState
-
-log = logging.getLogger(__name__)
-
-LISTEN = 0.5
-"""Seconds between two looks at whether to stop."""
-
-PAUSE = 2.0
-"""Seconds before Redis is tried again."""
 
 
 class Announcements:
@@ -42,14 +33,14 @@ class Announcements:
         self._stopped.set()
 
     def _listen(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                with self._live.hearing(every_tenant=True) as bells:
-                    self._hearing(True)
-                    while not self._stopped.is_set():
-                        for tenant, job_id in bells.rung_for(LISTEN):
-                            self._ended(tenant, job_id)
-            except BrokerUnreachable as error:
-                log.warning("it is not heard when jobs end (%s)", error.code)
-            self._hearing(False)
-            self._stopped.wait(PAUSE)
+        listen(
+            self._live,
+            lambda: not self._stopped.is_set(),
+            self._hearing,
+            self._tell,
+            every_tenant=True,
+        )
+
+    def _tell(self, jobs: Sequence[tuple[str, str]]) -> None:
+        for tenant, job_id in jobs:
+            self._ended(tenant, job_id)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.resources import files
 from itertools import pairwise
@@ -68,8 +69,11 @@ def result_card(result: Result) -> str:
     )
 
 
-def status_card(job_id: str, status: Status | None, failure: str | None) -> str:
-    """Where a job stands, in a line. failure: the code of what kept us from knowing that."""
+def status_card(
+    job_id: str, status: Status | None, failure: str | None = None, seen: datetime | None = None
+) -> str:
+    """Where a job stands, in a line; without a status, how that is asked, or ``failure``, the code
+    of what kept us from knowing it. seen: when it stood there, where that is not now; aware."""
     from medgemma_client.watching import in_words, overall
 
     ended = status is not None and status.state.value in _ENDED
@@ -80,6 +84,7 @@ def status_card(job_id: str, status: Status | None, failure: str | None) -> str:
         share=None if status is None or ended else round(100 * overall(status)),
         code=None if status is None or status.error is None else status.error.code,
         failure=failure,
+        seen=None if seen is None else f"{seen.astimezone(UTC):%H:%M:%S} UTC",
     )
 
 

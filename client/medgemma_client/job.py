@@ -54,7 +54,7 @@ class Job:
         from medgemma_client.card import status_card
 
         try:
-            return status_card(self.id, self.status(), None)
+            return status_card(self.id, self.status())
         except MedGemmaError as error:
             return status_card(self.id, None, error.code)
 

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from medgemma_tasks.connection import Connected
+from medgemma_tasks.layout import is_job_id
 
 if TYPE_CHECKING:
     from redis.client import PubSub
@@ -47,8 +48,9 @@ class Bells:
             while (left := deadline - time.monotonic()) > 0:
                 message = self._pubsub.get_message(timeout=0 if found else left)
                 if message is not None:
-                    _, _, tenant, job_id = str(message["channel"]).split(":")
-                    found.append((tenant, job_id))
+                    _, _, tenant, job_id = str(message["channel"]).split(":", 3)
+                    if is_job_id(job_id):  # who may ring may say anything
+                        found.append((tenant, job_id))
                 elif found:
                     break
         return found

@@ -1,5 +1,6 @@
-"""A proxy before an S3 server: it knows requests, so it can be slow or busy for some of them,
-keep a record of what was put, and enforce conditional puts before a server that does not.
+"""A proxy before an S3 server: it knows requests, so it can be slow or busy for some of them or
+forbid them, keep a record of what was put, and enforce conditional puts before a server that does
+not.
 
 HTTP/1.1 with Content-Length, as boto3 talks to a local server. The Host header is passed through
 unchanged, since the signature covers it.
@@ -74,7 +75,7 @@ class S3Proxy(Proxy):
         self._exists = exists
         self._one_put = threading.Lock()
         self._slow: tuple[float, Match] = (0.0, every)
-        self._busy: Match | None = None
+        self._refused: tuple[Match, _Answer] | None = None
         self._puts: list[Put] = []
 
     def slow(self, seconds: float, match: Match = every) -> None:
@@ -83,10 +84,14 @@ class S3Proxy(Proxy):
 
     def busy(self, match: Match = every) -> None:
         """Answer such requests with 503 SlowDown, and do not forward them."""
-        self._busy = match
+        self._refused = match, _refusal(503, "SlowDown", "Please reduce your request rate.")
+
+    def forbid(self, match: Match) -> None:
+        """Answer such requests as a server whose policy does not allow them, with 403."""
+        self._refused = match, _refusal(403, "AccessDenied", "Access Denied")
 
     def restore(self) -> None:
-        self._slow, self._busy = (0.0, every), None
+        self._slow, self._refused = (0.0, every), None
         super().restore()
 
     @property
@@ -101,9 +106,9 @@ class S3Proxy(Proxy):
                 request = _read(reader, connection)
                 if request is None or not self._delayed(request, connection):
                     return
-                busy = self._busy
-                if busy is not None and busy(request.method, request.path):
-                    answer = _refusal(503, "SlowDown", "Please reduce your request rate.")
+                refused = self._refused
+                if refused is not None and refused[0](request.method, request.path):
+                    answer = refused[1]
                 else:
                     if server is None:
                         server = http.client.HTTPConnection(*self._server, timeout=LOOKS_AHEAD)

@@ -153,6 +153,19 @@ def test_a_bell_rings_for_its_own_job(live: LiveState) -> None:
         assert bell.wait(1.0)
 
 
+def test_whoever_hears_of_all_jobs_passes_over_what_is_none_of_them(
+    live: LiveState, redis_fake: fakeredis.FakeRedis
+) -> None:
+    """Whoever may ring for one tenant may say anything there, and gateways hear it."""
+    with live.hearing() as own, live.hearing(every_tenant=True) as everyones:
+        for name in ("", ":", "two:more", "x" * 100, "a\nb", JOB.upper()):
+            redis_fake.publish(f"medgemma:done:local:{name}", "1")
+        live.of_tenant("another").announce(OTHER_JOB)
+        live.announce(JOB)
+        assert own.rung(1.0) == [JOB]
+        assert everyones.rung_for(1.0) == [("another", OTHER_JOB), ("local", JOB)]
+
+
 def test_state_of_another_version_is_as_good_as_none(
     live: LiveState, redis_fake: fakeredis.FakeRedis
 ) -> None:

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import csv
-import shutil
-import subprocess
 from dataclasses import dataclass
 
 from medgemma_cli.doctor.finding import Part, Told, failed, not_applicable, ok, warning
-
-SECONDS = 60.0
-"""Longest wait for nvidia-smi: its first call after a boot loads the driver."""
 
 FIELDS = "index,name,driver_version,memory.total,memory.used,mig.mode.current"
 
@@ -44,40 +39,25 @@ class Devices:
 
     def driver(self) -> Told:
         """Whether nvidia-smi works, which it does where the driver does."""
-        program = shutil.which("nvidia-smi")
-        if program is None:
-            if self._wanted.startswith("cuda"):
-                return failed(
-                    f"MEDGEMMA_DEVICE is {self._wanted}, and nvidia-smi is not installed.",
-                    "Install NVIDIA's driver; in a container, start it with the GPUs.",
-                )
-            return not_applicable("nvidia-smi is not installed: no GPU is used here.")
+        from medgemma_worker.supervisor.nvidia_smi import NotAnswered, Trouble, ask
+
+        advice = {
+            Trouble.MISSING: "Install NVIDIA's driver; in a container, start it with the GPUs.",
+            Trouble.SILENT: "Look for errors of the GPU in the kernel's log (Xid), and start the "
+            "machine anew.",
+            Trouble.UNUSABLE: "Install the driver anew.",
+            Trouble.FAILED: "Load the driver that belongs to this nvidia-smi: after an update, "
+            "start the machine anew.",
+        }
         try:
-            answer = subprocess.run(
-                [program, f"--query-gpu={FIELDS}", "--format=csv,noheader,nounits"],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return failed(
-                f"nvidia-smi did not answer within {SECONDS:.0f} s.",
-                "Look for errors of the GPU in the kernel's log (Xid), and start the machine anew.",
-            )
-        except OSError as error:
-            return failed(
-                f"nvidia-smi cannot be run ({error.strerror}).", "Install the driver anew."
-            )
-        if answer.returncode:
-            said = (answer.stdout + answer.stderr).strip().splitlines() or ["nothing"]
-            return failed(
-                f"nvidia-smi failed and said: {said[0][:120]}",
-                "Load the driver that belongs to this nvidia-smi: after an update, start the "
-                "machine anew.",
-            )
-        self.gpus = _read(answer.stdout)
+            self.gpus = _read(ask(f"--query-gpu={FIELDS}", "--format=csv,noheader,nounits"))
+        except NotAnswered as error:
+            found = str(error)
+            if error.trouble is Trouble.MISSING:
+                if not self._wanted.startswith("cuda"):
+                    return not_applicable(f"{found}: no GPU is used here.")
+                found = f"MEDGEMMA_DEVICE is {self._wanted}, and {found}"
+            return failed(f"{found}.", advice[error.trouble])
         if not self.gpus:
             return failed("nvidia-smi lists no GPU.", "In a container, start it with the GPUs.")
         return ok(f"Version {self.gpus[0].driver}, {len(self.gpus)} of NVIDIA's GPUs.")

@@ -41,6 +41,8 @@ class Storage:
         self._now = now
         self._ahead: float | None = None
         """Seconds by which its clock is before ours, by its listing."""
+        self._writes = True
+        """Whether it lets us write, as far as ``objects`` found."""
 
     def part(self) -> Part:
         return "store", [
@@ -98,6 +100,7 @@ class Storage:
                     "Turn off what keeps objects of the bucket (versions that are locked).",
                 )
         except StoreRefused as error:
+            self._writes = doing != "write"
             return self._given_up(
                 key,
                 f"The store does not let us {doing} below {self._settings.tenant}/probe/ "
@@ -107,6 +110,8 @@ class Storage:
         return ok("An object was written, read back, listed and deleted.")
 
     def conditional_puts(self) -> Told:
+        if not self._writes:
+            return not_applicable("See store, objects.")
         if self._store.conditional:
             return ok("They are enforced (If-None-Match).")
         return warning(

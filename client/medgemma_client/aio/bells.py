@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Lock, Thread
-from time import sleep
 from typing import Generic, TypeVar
 
-from medgemma_tasks.errors import BrokerUnreachable
+from medgemma_client.listening import listen
 from medgemma_tasks.live import LiveState
 
 K = TypeVar("K")
-
-LISTENING = 0.5
-"""Seconds after which the thread looks whether anybody still waits."""
-
-REDIS_PAUSE = 5.0
-"""Seconds for which Redis is not asked again after it could not be reached."""
 
 
 class LoopBell:
@@ -105,18 +98,14 @@ class LoopBells(Waiters[str]):
             yield bell
 
     def _listen(self) -> None:
-        while self._wanted():
-            try:
-                with self._live.hearing() as bells:
-                    self.ring_all()  # of what ended before we heard
-                    while self._wanted():
-                        self.ring(*bells.rung(LISTENING))
-            except BrokerUnreachable:
-                # Whoever waits looks at the store meanwhile.
-                for _ in range(round(REDIS_PAUSE / LISTENING)):
-                    sleep(LISTENING)
-                    if not self._bells:
-                        break
+        listen(self._live, self._wanted, self._heard, self._tell)
+
+    def _heard(self, hears: bool) -> None:
+        if hears:
+            self.ring_all()  # of what ended before; else whoever waits looks at the store meanwhile
+
+    def _tell(self, jobs: Sequence[tuple[str, str]]) -> None:
+        self.ring(*(job_id for _, job_id in jobs))
 
     def _wanted(self) -> bool:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from medgemma_client.aio.bells import LoopBells
@@ -26,9 +27,22 @@ class AsyncJob:
     def __init__(self, job: Job, threads: Threads, bells: LoopBells) -> None:
         self._job = job
         self._threads, self._bells = threads, bells
+        self._seen: tuple[Status, datetime] | None = None
+        """Where it was last seen to stand, and when."""
 
     def __repr__(self) -> str:
         return f"AsyncJob({self.id!r})"
+
+    def _repr_html_(self) -> str:
+        """A line for notebooks: where the job was last seen to stand, and when.
+
+        Displaying knows no await, and to ask here and now would hold up all else in the loop, for
+        as long as a store that is away takes to say nothing.
+        """
+        from medgemma_client.card import status_card
+
+        status, seen = self._seen or (None, None)
+        return status_card(self.id, status, seen=seen)
 
     @property
     def id(self) -> str:
@@ -41,15 +55,18 @@ class AsyncJob:
 
     @like(Job.status)
     async def status(self) -> Status:
-        return await self._threads.run(self._job.status)
+        return self._saw(await self._threads.run(self._job.status))
 
     @like(Job.ended)
     async def ended(self, *args: Any, **options: Any) -> Status | None:
-        return await self._threads.run(self._job.ended, *args, **options)
+        status = await self._threads.run(self._job.ended, *args, **options)
+        return status and self._saw(status)
 
     @like(Job.result)
     async def result(self) -> AsyncResult:
-        return self._result(await self._threads.run(self._job.result))
+        result = await self._threads.run(self._job.result)
+        self._saw(self._job._ended(result.record))
+        return self._result(result)
 
     async def wait(
         self,
@@ -71,15 +88,22 @@ class AsyncJob:
             with watcher(shown) as watch, self._bells.hearing(self.id) as bell:
                 rung = False
                 while (record := await self._threads.run(waiting.look, rung)) is None:
-                    watch(waiting.status)
+                    watch(self._saw(waiting.status))
                     pause = max(waiting.pause, self._bells.waiting / LOOKS_A_SECOND)
                     rung = await bell.wait(min(pause, waiting.left))
                 watch(waiting.status)
+        self._saw(self._job._ended(record))
         return self._result(self._job._result(record))
 
     @like(Job.cancel)
     async def cancel(self) -> bool:
-        return await self._threads.run(self._job.cancel)
+        cancelled = await self._threads.run(self._job.cancel)
+        self._seen = None  # it stands elsewhere now
+        return cancelled
 
     def _result(self, result: Result) -> AsyncResult:
         return AsyncResult(result, self._threads)
+
+    def _saw(self, status: Status) -> Status:
+        self._seen = status, datetime.now(UTC)
+        return status

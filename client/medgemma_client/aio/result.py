@@ -44,8 +44,8 @@ class AsyncResult:
         return f"AsyncResult({self.job_id!r})"  # no answer: it is patient data
 
     def _repr_html_(self) -> str:
-        # Displaying knows no await: what the card shows is fetched here and now, for a person who
-        # looks at a notebook.
+        """As ``Result``'s. Displaying knows no await: what the card shows is fetched here and now,
+        for a person who looks at a notebook."""
         return self._result._repr_html_()
 
     @property

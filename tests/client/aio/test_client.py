@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from medgemma_tasks.errors import (
     InvalidRequest,
     JobCancelled,
     JobNotFound,
+    KeywordNotInAnswer,
     WaitTimeout,
 )
 from medgemma_tasks.models import State, Status
@@ -118,6 +120,31 @@ def test_a_wait_has_a_time_and_is_woken_long_before_its_next_look(
         await asyncio.sleep(0.3)
         run(job._job)
         assert (await asyncio.wait_for(waiting, 20)).answer == ANSWER
+
+    asyncio.run(ask())
+
+
+def test_a_job_in_a_notebook_shows_where_it_was_last_seen_and_asks_nobody(
+    aio: AsyncClient, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask() -> None:
+        job = await aio.submit(picture(), "What?", keyword="absent")
+        again = await aio.job(job.id)
+        assert f"<code>{job.id}</code>: <code>await job.status()</code> says" in job._repr_html_()
+        await job.status()
+        with monkeypatch.context() as alone:
+            alone.delattr(Job, "status")
+            assert re.search(r": submitted, 0%, as of \d\d:\d\d:\d\d UTC<", job._repr_html_())
+        run(job._job)
+        assert "submitted" in job._repr_html_()
+        await job.ended()
+        assert ": failed (keyword_not_in_answer), as of" in job._repr_html_()
+        with pytest.raises(KeywordNotInAnswer):
+            await again.wait(5)
+        assert ": failed (keyword_not_in_answer), as of" in again._repr_html_()
+        await aio.requeue(job.id)
+        await again.cancel()
+        assert "await job.status()" in again._repr_html_()
 
     asyncio.run(ask())
 

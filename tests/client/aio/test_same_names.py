@@ -6,6 +6,7 @@ import dis
 import inspect
 from dataclasses import fields, is_dataclass
 from functools import cached_property
+from pathlib import Path
 
 import pytest
 
@@ -29,22 +30,31 @@ PAIRS = [
     (Backfill, AsyncBackfill),
     (Item, AsyncItem),
 ]
+DIFFERENCES = Path("docs/python.md").read_text().split("## Asynchronously")[1].split("\n## ")[0]
+
 RENAMED = {"close": "aclose"}
 """As in httpx: to close is another word where it is awaited."""
 
 NOT_THERE = {"statuses", "announcements", "allowances"}
 """Parts for the gateway, which has threads of its own."""
 
-AT_ONCE = {"slice_shares", "stop", "backfill", "of_tenant"}
-"""Methods that reach for nothing. A backfill is made where it is awaited or iterated."""
+CARD = "_repr_html_"
+"""What a notebook shows, by its name."""
+
+AT_ONCE = {"slice_shares", "stop", "backfill", "of_tenant", CARD}
+"""Methods that reach for nothing. A backfill is made where it is awaited or iterated; what is
+displayed cannot be awaited."""
 
 ITERATED = {"dead"}
 
+FETCHED = {"scores", "heatmaps", "heatmap", "explanation", "explanations", "request"}
+"""Properties that reach for the store."""
+
 
 def methods(kind: type) -> dict[str, object]:
-    """The public methods that a class has of its own."""
+    """The methods that are for whoever uses a class."""
     found = inspect.getmembers(kind, inspect.isfunction)
-    return {name: method for name, method in found if not name.startswith("_")}
+    return {name: method for name, method in found if not name.startswith("_") or name == CARD}
 
 
 def parameters(method: object) -> list[inspect.Parameter]:
@@ -87,9 +97,8 @@ def test_methods_take_the_same_and_what_reaches_for_something_is_awaited(
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
 def test_what_a_property_would_fetch_is_a_method_to_await(one: type, other: type) -> None:
-    fetched = {"scores", "heatmaps", "heatmap", "explanation", "explanations", "request"}
     for name in attributes(one) & set(methods(other)):
-        assert name in fetched
+        assert name in FETCHED
         assert inspect.iscoroutinefunction(methods(other)[name])
 
 
@@ -99,3 +108,8 @@ def test_the_classes_themselves_are_made_and_closed_alike() -> None:
     assert hasattr(AsyncClient, "__aenter__")
     assert hasattr(Backfill, "__iter__")
     assert hasattr(AsyncBackfill, "__aiter__")
+
+
+@pytest.mark.parametrize("name", sorted(NOT_THERE | set(RENAMED) | ITERATED | FETCHED | AT_ONCE))
+def test_each_difference_is_told_of_with_its_reason(name: str) -> None:
+    assert name == CARD or f"`{name}`" in DIFFERENCES

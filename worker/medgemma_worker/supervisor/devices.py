@@ -9,17 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from medgemma_tasks.errors import DeviceError
+from medgemma_worker.supervisor.nvidia_smi import NotAnswered, ask
 
 log = logging.getLogger(__name__)
-
-NVIDIA_SMI_SECONDS = 60.0
-"""Longest wait for nvidia-smi: its first call after a boot loads the driver."""
 
 _GPU = re.compile(r"^GPU (?P<index>\d+):.*\(UUID: (?P<uuid>GPU-[^)]+)\)")
 _MIG = re.compile(r"^\s+MIG .*Device\s+(?P<index>\d+):\s*\(UUID: (?P<uuid>MIG-[^)]+)\)")
@@ -79,26 +75,10 @@ def parse_devices(gpus: str, environ: Mapping[str, str] = os.environ) -> list[De
 
 def _list_devices() -> tuple[list[_Listed], str]:
     """Every device of this machine, and why there is none when there is none."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return [], "nvidia-smi is not installed"
     try:
-        answer = subprocess.run(  # noqa: S603 - a list, no shell
-            [program, "-L"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=NVIDIA_SMI_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return [], f"nvidia-smi did not answer within {NVIDIA_SMI_SECONDS:.0f} s"
-    except OSError as error:
-        return [], f"nvidia-smi cannot be run: {error.strerror}"
-    if answer.returncode != 0:
-        said = (answer.stdout + answer.stderr).strip().splitlines() or ["nothing"]
-        return [], f"nvidia-smi failed and said: {said[0]}"
-    return _read_listing(answer.stdout), "nvidia-smi lists none"
+        return _read_listing(ask("-L")), "nvidia-smi lists none"
+    except NotAnswered as trouble:
+        return [], str(trouble)
 
 
 def _read_listing(text: str) -> list[_Listed]:
