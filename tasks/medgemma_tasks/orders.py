@@ -45,6 +45,6 @@ def keep(redis: Redis, model: str, name: str, post: str) -> None:
 
 
 def _key(model: str, name: str) -> str:
-    # No colon after the model: a client may write ``medgemma:*:<tenant>:*``, and a tenant may have
-    # the name of a model.
+    # No colon after the model: a tenant may have the name of a model, and whoever may write what is
+    # of a tenant must not give orders.
     return f"medgemma:order:{model_slug(model)}/{name}"

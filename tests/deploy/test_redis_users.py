@@ -292,6 +292,15 @@ THE_CLIENT = (
     "SET medgemma:lock:bulk-first:phantom 1",
     "SET medgemma:running:x 1",
     "SET medgemma:order:phantom/gpu-0@here 1",
+    # A model may have the name of the tenant.
+    "SET medgemma:worker:local:gpu-0@here 1",
+    "DEL medgemma:worker:local:gpu-0@here",
+    "SET medgemma:running:local:gpu-0@here 1",
+    "SET medgemma:order:local/gpu-0@here 1",
+    "SET medgemma:lock:places:local 1",
+    # Of its own jobs: a worker's claim to one, and the reconciler's.
+    f"SET medgemma:held:local:{JOB} 1",
+    f"SET medgemma:put-back:local:{JOB} 1",
     f"SUBSCRIBE medgemma:done:other:{JOB}",
     f"PUBLISH medgemma:done:other:{JOB} 1",
     "PUBLISH /0.celery.pidbox {}",  # by which a worker is told to shut down
@@ -300,6 +309,11 @@ THE_CLIENT = (
     "PSUBSCRIBE *",
     f"LPUSH {JOB}.reply.celery.pidbox x",
     f"EVAL return(redis.call('rpop','{QUEUE}')) 0",
+)
+WHAT_CALLERS_USED_UP = (
+    "DEL medgemma:rate:local:somebody",
+    "DEL medgemma:jobs:local:somebody",
+    "DEL medgemma:asked:local:something",
 )
 THE_GATEWAY = (
     *(command for command in THE_CLIENT if "other" not in command and "done" not in command),
@@ -321,7 +335,7 @@ THE_EXPORTER = (
 )
 FORBIDDEN = [
     *((user, command) for user in PASSWORDS if user != "default" for command in DANGEROUS),
-    *(("client", command) for command in THE_CLIENT),
+    *(("client", command) for command in (*THE_CLIENT, *WHAT_CALLERS_USED_UP)),
     *(("gateway", command) for command in THE_GATEWAY),
     *(("exporter", command) for command in THE_EXPORTER),
 ]

@@ -102,7 +102,7 @@ class Broker:
     def rights(self) -> Told:
         """Which of the three users this is: by what it may, since it may not ask."""
         tenant = self._settings.tenant
-        key = f"medgemma:doctor:{tenant}:{secrets.token_hex(8)}"
+        key = f"medgemma:live:{tenant}:doctor-{secrets.token_hex(8)}"
         interactive = queue_names(self._settings.model)[0]
         basic = self._may(lambda redis: redis.set(key, "1", ex=KEPT)) and self._may(
             lambda redis: redis.delete(key)
