@@ -21,6 +21,7 @@ healthy: longer than clearing up after a killed worker ever took."""
 
 FROM_ZERO = (
     ("succeeded", ""),
+    ("cancelled", "job_cancelled"),
     *(("failed", code) for code in ("internal_error", "out_of_memory", "worker_lost")),
 )
 """Ends of jobs that are told before there was any: what begins at 1 has no rate, so the first job
