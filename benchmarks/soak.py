@@ -1,21 +1,24 @@
-"""Whether a worker keeps its memory: many phantom jobs, one after another, through Redis and S3.
+"""Whether a worker leaks: many phantom jobs, one after another, through Redis and S3.
 
-Each hundredth job tells the resident memory of the worker's parent and of its child (the median of
-the readings over the last half of them). Growth is from the first hundred to the last.
+Each hundredth job tells the resident memory, the open files and the threads of the worker's parent,
+of its child and of the process beside them (medians of the readings over the last half of them).
+Growth is from the first hundred to the last. In the end: what is left in Redis without a time to
+live, and in the worker's folder for temporary files.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
+
+import psutil
+import redis
 
 from medgemma_cli.embedded import EmbeddedStack
 from medgemma_client import Client
@@ -30,6 +33,9 @@ IMAGES = 50
 IN_FLIGHT = 4
 """Jobs that wait in the queue at a time, so that the worker never does."""
 
+TURNS = "20"
+"""Seconds between two sweeps of the reconciler: the first is over long before the hundredth job."""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -38,74 +44,83 @@ def main() -> int:
     asked = parser.parse_args()
     with EmbeddedStack() as stack, tempfile.TemporaryDirectory() as folder:
         os.environ.update(stack.environment(), MEDGEMMA_MODEL="phantom")
+        temporary = Path(folder, "temporary")
+        temporary.mkdir()
         with Path(folder, "worker.log").open("w") as log:
             worker = subprocess.Popen(
-                [sys.executable, "-m", "medgemma_worker.app"], stdout=log, stderr=log
+                [sys.executable, "-m", "medgemma_worker.app"],
+                env={**os.environ, "TMPDIR": str(temporary), "MEDGEMMA_VISIBILITY_TIMEOUT": TURNS},
+                stdout=log,
+                stderr=log,
             )
             try:
-                readings = measure(worker.pid, asked.count, asked.window)
+                readings = measure(psutil.Process(worker.pid), asked.count, asked.window)
             finally:
                 worker.terminate()
                 worker.wait(60)
-    good = True
+        left = [
+            *(f"the key {key}" for key in for_ever(stack.redis.url)),
+            *(f"the file {path.name}" for path in temporary.rglob("*") if not path.is_dir()),
+        ]
+    good = not left
     for name, values in readings.items():
         growth = values[-1] / values[0] - 1
         good = good and growth < LIMIT
         print(
-            f"{name}: {values[0]:.1f} MB after the first {asked.window} jobs, {values[-1]:.1f} MB "
+            f"{name}: {values[0]:.1f} after the first {asked.window} jobs, {values[-1]:.1f} "
             f"after {asked.count}: {growth:+.1%} (under {LIMIT:.0%}): "
             f"{'met' if growth < LIMIT else 'MISSED'}"
         )
+    print(f"left for ever: {', '.join(left) or 'nothing'}")
     return 0 if good else 1
 
 
-def measure(parent: int, count: int, window: int) -> dict[str, list[float]]:
-    """Median resident megabytes of parent and child, for each window of jobs."""
+def measure(parent: psutil.Process, count: int, window: int) -> dict[str, list[float]]:
+    """Medians of what each process has, by the name of both, for each window of jobs."""
     store = Store(load_settings())
     while not store.exists(model_key("phantom")):
         time.sleep(0.2)
-    (child,) = children(parent, "medgemma_worker.app")
+    processes = {"parent": parent}
+    for process in parent.children():
+        beside = "medgemma_worker.supervisor.beside" in process.cmdline()
+        processes["beside" if beside else "child"] = process
+    assert len(processes) == 1 + 2
     client, waiting = Client(), list[Job]()
-    now: dict[str, list[float]] = {"parent": [], "child": []}
-    found: dict[str, list[float]] = {"parent": [], "child": []}
-    print(f"{'jobs':>6} {'parent MB':>10} {'child MB':>10} {'jobs/s':>7}", flush=True)
+    now: dict[str, list[float]] = {
+        f"{name} {what}": [] for name in processes for what in ("MB", "files", "threads")
+    }
+    found: dict[str, list[float]] = {name: [] for name in now}
+    print(f"{'jobs':>6} {' '.join(f'{name:>14}' for name in now)} {'jobs/s':>7}", flush=True)
     began = time.monotonic()
     images = [make_phantom(800_000 + i).image for i in range(IMAGES)]
     for number in range(1, count + 1):
         image = images[number % IMAGES]
         waiting.append(client.submit(image, f"Is there a finding? ({number})"))
-        if len(waiting) >= IN_FLIGHT or number == count:
+        while len(waiting) >= IN_FLIGHT or (waiting and number == count):
             waiting.pop(0).wait(timeout=120, progress=False)
-        now["parent"].append(resident(parent))
-        now["child"].append(resident(child))
+        for name, process in processes.items():  # raises where one is gone: none may die
+            now[f"{name} MB"].append(process.memory_info().rss / 1e6)
+            now[f"{name} files"].append(process.num_fds())
+            now[f"{name} threads"].append(process.num_threads())
         if number % window == 0:
             for name, values in now.items():
                 found[name].append(statistics.median(values[-window // 2 :]))
                 values.clear()
             rate = window / (time.monotonic() - began)
-            shown = " ".join(f"{values[-1]:10.1f}" for values in found.values())
+            shown = " ".join(f"{values[-1]:14.1f}" for values in found.values())
             print(f"{number:>6} {shown} {rate:>7.2f}", flush=True)
             began = time.monotonic()
     return found
 
 
-def resident(pid: int) -> float:
-    """Megabytes of a process that are in memory now. Raises where it is gone: none may die."""
-    text = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(r"^VmRSS:\s+(\d+) kB$", text, re.MULTILINE)
-    assert found is not None
-    return int(found[1]) * 1024 / 1e6
-
-
-def children(parent: int, *words: str) -> Sequence[int]:
-    """The processes that a process forked of itself."""
-    found: list[int] = []
-    for task in Path(f"/proc/{parent}/task").iterdir():
-        for pid in map(int, (task / "children").read_text().split()):
-            line = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
-            if all(word in line for word in words):
-                found.append(pid)
-    return found
+def for_ever(url: str) -> list[str]:
+    """The keys in Redis that nothing ends, but for kombu's own, of which there are three."""
+    with redis.Redis.from_url(url, decode_responses=True) as connection:
+        return [
+            key
+            for key in connection.scan_iter("*", 1000)
+            if connection.ttl(key) == -1 and not key.startswith("_kombu.binding")
+        ]
 
 
 if __name__ == "__main__":

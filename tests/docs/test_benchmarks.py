@@ -93,10 +93,15 @@ def test_the_search_for_a_variant_runs_on_one_phantom_of_each_set(tmp_path: Path
     assert "normalised" in json.loads((tmp_path / "blur-800000-0.json").read_text())
 
 
-def test_the_soak_tells_the_growth_of_parent_and_child() -> None:
+def test_the_soak_tells_what_each_process_of_a_worker_holds_and_leaves_nothing() -> None:
     done = run("benchmarks/soak.py --count 6 --window 3", OMP_NUM_THREADS="1")
     told = [line for line in done.stdout.splitlines() if "after the first 3 jobs" in line]
-    assert [line.split(":")[0] for line in told] == ["parent", "child"], done.stderr
+    assert {line.split(":")[0] for line in told} == {
+        f"{process} {what}"
+        for process in ("parent", "child", "beside")
+        for what in ("MB", "files", "threads")
+    }, done.stderr
+    assert "left for ever: nothing" in done.stdout
     assert done.returncode == int("MISSED" in done.stdout)
 
 

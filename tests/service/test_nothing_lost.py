@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.service.harness import Service, WorkerProcess
+import psutil
+
+from tests.service.harness import Service, WorkerProcess, until
 from tests.stub_engine import ANSWER
 
 WAIT = 60.0
@@ -21,6 +23,27 @@ def test_a_job_whose_message_is_gone_as_its_child_dies_is_put_back_by_an_idle_wo
         idle.redis.flushall()  # so that the parent gives back what is not there
         assert job.wait(WAIT).answer == ANSWER
         assert worker.starts(job) == 2
+
+
+def test_a_worker_alone_starts_its_reconciler_again_where_that_was_killed(
+    idle: Service, tmp_path: Path
+) -> None:
+    def reconcilers() -> list[psutil.Process]:
+        beside = "medgemma_worker.supervisor.beside"
+        children = psutil.Process(worker.pid).children()
+        return [p for p in children if p.status() != "zombie" and beside in p.cmdline()]
+
+    with WorkerProcess(tmp_path, **SHORT) as worker:
+        (first,) = reconcilers()
+        first.kill()
+        until(lambda: reconcilers() not in ([], [first]), WAIT)
+        job = idle.ask("sleep 1")
+        idle.running(job)
+        lost = idle.ask("Lost?")
+        idle.redis.flushall()
+        assert lost.wait(WAIT).answer == ANSWER
+        worker.terminate()
+        assert worker.wait(WAIT) == 0
 
 
 class Supervisor(WorkerProcess):

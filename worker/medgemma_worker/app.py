@@ -77,6 +77,7 @@ def main(name: str | None = None, counters: str | None = None) -> None:
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # read when celery is imported
     from medgemma_worker.counters import Counters
     from medgemma_worker.parent.health import device_of
+    from medgemma_worker.parent.tended import Tended
     from medgemma_worker.supervisor.beside import beside_this_process
 
     supervised = name is not None
@@ -85,7 +86,10 @@ def main(name: str | None = None, counters: str | None = None) -> None:
     name = name or f"{model_slug(settings.model)}-{os.getpid()}"
     app = make_worker_app(settings, page)
     device = device_of(os.environ, settings.device)
-    with nullcontext() if supervised else beside_this_process(name, device, file):
+    with nullcontext() if supervised else beside_this_process(name, device, file) as beside:
+        if beside is not None:
+            app.beside = beside  # type: ignore[attr-defined]
+            app.steps["consumer"].add(Tended)
         app.worker_main(
             [
                 # Its banner is no JSON.

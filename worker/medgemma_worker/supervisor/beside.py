@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from medgemma_tasks.errors import MedGemmaError
 from medgemma_tasks.logs import set_up_logs
@@ -59,19 +59,41 @@ class Alone:
         self._heard = health if health is not None and health.pid == self._pid else None
 
 
+class Beside:
+    """Such a process, which ends with the one that starts it. Called in the main thread alone."""
+
+    def __init__(self, name: str, device: str, counters: int) -> None:
+        module = "medgemma_worker.supervisor.beside"
+        self._command = [sys.executable, "-m", module, name, device, str(counters)]
+        self._counters = counters
+        self._process = self._start()
+
+    def tend(self) -> None:
+        """Start another where it has ended: it may have been killed. Never raises."""
+        status = self._process.poll()
+        if status is not None:
+            log.error("what reconciles beside this worker ended (%d): it is started again", status)
+            with suppress(OSError):  # no memory for one, as yet
+                self._process = self._start()
+
+    def end(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603 - a list, no shell
+            tied_to_parent(self._command), stdin=subprocess.DEVNULL, pass_fds=(self._counters,)
+        )
+
+
 @contextmanager
-def beside_this_process(name: str, device: str, counters: int) -> Iterator[None]:
-    """Such a process, which ends with this one. counters: the descriptor of their file."""
-    module = "medgemma_worker.supervisor.beside"
-    command = tied_to_parent([sys.executable, "-m", module, name, device, str(counters)])
-    process = subprocess.Popen(  # noqa: S603 - a list, no shell
-        command, stdin=subprocess.DEVNULL, pass_fds=(counters,)
-    )
+def beside_this_process(name: str, device: str, counters: int) -> Iterator[Beside]:
+    """Such a process beside this one. counters: the descriptor of their file."""
+    beside = Beside(name, device, counters)
     try:
-        yield
+        yield beside
     finally:
-        process.terminate()
-        process.wait()
+        beside.end()
 
 
 def main(name: str, device: str, counters: str) -> None:
