@@ -170,7 +170,7 @@ class Client:
             resolution=resolution,
             areas=areas,
         )
-        pictures = [read(source, self.settings) for source in sources]
+        pictures = read(sources, self.settings)
         lie = {"left_of_image": left_of_image, "top_of_image": top_of_image}
         refs = tuple(reference(picture, lie) for picture in pictures)
         tenant, nonce = self._ledger.tenant, secrets.token_hex(8) if force else None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from medgemma_client.question import images_that_fit
-from medgemma_tasks.errors import InvalidRequest
+from medgemma_tasks.errors import InputError, InvalidRequest
 from medgemma_tasks.models import ServedModel
 from medgemma_tasks.settings import Settings
 
@@ -32,15 +32,32 @@ def as_list(images: Source | Sequence[Source] | None) -> list[Source]:
     return [images]  # type: ignore[list-item]
 
 
-def read(source: Source, settings: Settings) -> SourceImage:
-    """Within the limits of the settings. Raises InputError and its kin."""
+def read(sources: Sequence[Source], settings: Settings) -> list[SourceImage]:
+    """Within the limits of the settings.
+
+    Raises InputError and its kin; details: ``image`` (which it is about, from 0). Of several its
+    message names it, as people count.
+    """
     from medgemma_client.images import SourceImage, read_image
 
-    if isinstance(source, SourceImage):
-        return source
-    return read_image(
-        source, max_pixels=settings.max_pixels, max_file_bytes=settings.max_file_bytes
-    )
+    found: list[SourceImage] = []
+    for place, source in enumerate(sources):
+        if isinstance(source, SourceImage):
+            found.append(source)
+            continue
+        try:
+            image = read_image(
+                source, max_pixels=settings.max_pixels, max_file_bytes=settings.max_file_bytes
+            )
+        except InputError as error:
+            error.details["image"] = place
+            if len(sources) == 1:
+                raise
+            from medgemma_client.study.finding import numbered
+
+            raise numbered(error, "Image", place + 1, len(sources)) from None
+        found.append(image)
+    return found
 
 
 def study_for(

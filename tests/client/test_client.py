@@ -131,6 +131,16 @@ def test_what_cannot_be_used_is_said_before_anything_is_written(
     assert published == []
 
 
+def test_of_several_images_it_says_which_cannot_be_used(client: Client) -> None:
+    with pytest.raises(NotAnImage, match=r"^Image 2 of 3: ") as caught:
+        client.submit([picture(), b"no image", b"nor this"], "What?")
+    assert caught.value.details["image"] == 1
+    with pytest.raises(NotAnImage) as caught:
+        client.submit(b"no image", "What?")
+    assert caught.value.details["image"] == 0
+    assert "Image" not in caught.value.message
+
+
 def test_a_model_that_is_not_served_names_those_that_are(client: Client) -> None:
     with pytest.raises(ModelNotServed, match="Served are: phantom") as caught:
         client.submit(picture(), "What?", model="google/medgemma-27b-it")

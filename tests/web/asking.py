@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -22,15 +23,21 @@ def png(image: Image.Image | None = None) -> bytes:
 
 
 def ask(
-    api: httpx.Client, header: dict[str, str], prompt: str, *, key: str | None = None, **said: Any
+    api: httpx.Client,
+    header: dict[str, str],
+    prompt: str,
+    *,
+    key: str | None = None,
+    images: Sequence[bytes] | None = None,
+    **said: Any,
 ) -> httpx.Response:
-    """A question about one picture, as a form."""
+    """A question about images, or about one picture, as a form."""
     headers = header if key is None else {**header, "Idempotency-Key": key}
     return api.post(
         "/v1/explanations",
         headers=headers,
         data={"request": json.dumps({"prompt": prompt, **said})},
-        files=[("images", ("x.png", png(), "image/png"))],
+        files=[("images", ("x.png", image, "image/png")) for image in images or [png()]],
     )
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
+import json
+import zipfile
 
 import httpx
 import pytest
@@ -49,6 +52,59 @@ def test_the_same_question_is_the_same_job_as_a_form_and_as_json(
     as_json = api.post("/v1/explanations", headers=ours, json=question)
     assert as_json.status_code == 202
     assert as_json.json()["id"] == ask(api, ours, "Form or JSON?").json()["id"]
+
+
+@pytest.mark.parametrize("kind", ["form", "JSON"])
+def test_of_several_images_the_one_that_cannot_be_used_is_told(
+    kind: str, api: httpx.Client, ours: Header
+) -> None:
+    files = [png(), png()[:-40], b"no image"]
+    if kind == "form":
+        answer = ask(api, ours, "Which one?", images=files)
+    else:
+        images = [base64.b64encode(file).decode() for file in files]
+        body = {"prompt": "Which one?", "images": images}
+        answer = api.post("/v1/explanations", headers=ours, json=body)
+    problem = answer.json()
+    assert (answer.status_code, problem["code"], problem["image"]) == (422, "truncated_image", 1)
+    assert problem["detail"].startswith("Image 2 of 3: ")
+
+
+def test_an_image_that_is_not_base64_is_told_too(api: httpx.Client, ours: Header) -> None:
+    body = {"prompt": "Which one?", "images": [base64.b64encode(png()).decode(), "?"]}
+    problem = api.post("/v1/explanations", headers=ours, json=body).json()
+    assert (problem["code"], problem["image"]) == ("invalid_request", 1)
+    assert problem["detail"] == "Image 2 of 2 is not base64."
+
+
+def test_of_a_study_the_answer_tells_what_was_chosen_and_what_left_out(
+    api: httpx.Client, ours: Header
+) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as study:
+        study.writestr("DOE^JANE/1.png", png())
+        study.writestr("DOE^JANE/letter.txt", "Jane Doe")
+    asked = {"request": json.dumps({"prompt": "What of it?"})}
+    answer = api.post(
+        "/v1/explanations", headers=ours, data=asked, files={"study": ("x", buffer.getvalue())}
+    )
+    assert answer.json()["notes"] == [
+        "Shown: 1 image without DICOM, taken for images.",
+        "Left out: 1 file: no image.",
+    ]
+    assert ask(api, ours, "And of an image?").json()["notes"] == []
+
+
+def test_models_come_with_what_a_question_may_hold(api: httpx.Client, ours: Header) -> None:
+    assert api.get("/v1/models", headers=ours).json() == {
+        "models": ["phantom"],
+        "limits": {
+            "max_upload_bytes": 1_000_000_000,
+            "max_json_bytes": 64_000_000,
+            "max_file_bytes": 1_000_000_000,
+            "max_images": 125,
+        },
+    }
 
 
 def test_a_result_names_its_files_and_each_is_there(

@@ -71,6 +71,16 @@ class JobStatus(BaseModel):
         )
 
 
+class Accepted(JobStatus):
+    """A question that was taken: where its job stands."""
+
+    notes: tuple[str, ...] = Field(
+        examples=[["Shown: CT, 85 slices, axial.", "Left out: 1 file: no DICOM."]]
+    )
+    """Of a study: what of it the model is shown, and what was left out. They are told here alone,
+    and name no file, UID or person."""
+
+
 class ArtifactLink(BaseModel):
     """A file of a result, and where it is to be had."""
 
@@ -130,10 +140,23 @@ class JobResult(BaseModel):
         )
 
 
+class Limits(BaseModel):
+    """How much a question may hold. What is larger is refused, so it need not be sent."""
+
+    max_upload_bytes: int = Field(examples=[1_000_000_000])
+    """Of a multipart body."""
+    max_json_bytes: int = Field(examples=[64_000_000])
+    """Of a JSON body."""
+    max_file_bytes: int = Field(examples=[1_000_000_000])
+    """Of one image's file."""
+    max_images: int = Field(examples=[125])
+
+
 class Models(BaseModel):
-    """The models that workers published."""
+    """The models that workers published, and what this gateway takes."""
 
     models: list[str] = Field(examples=[["google/medgemma-1.5-4b-it"]])
+    limits: Limits
 
 
 class Health(BaseModel):

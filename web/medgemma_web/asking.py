@@ -86,10 +86,14 @@ class QuestionWithImages(Question):
 
     def files(self) -> list[bytes]:
         """Raises InvalidRequest."""
-        try:
-            return [base64.b64decode(image, validate=True) for image in self.images]
-        except (binascii.Error, ValueError):
-            raise InvalidRequest("An image is not base64.") from None
+        found = []
+        for place, image in enumerate(self.images):
+            try:
+                found.append(base64.b64decode(image, validate=True))
+            except (binascii.Error, ValueError):
+                which = f"Image {place + 1} of {len(self.images)}"
+                raise InvalidRequest(f"{which} is not base64.", image=place) from None
+        return found
 
 
 def read_question(text: bytes | str) -> Question:

@@ -14,6 +14,7 @@ from medgemma_client import Client
 from medgemma_client.aio.bells import Waiters
 from medgemma_client.errors import MedGemmaError
 from medgemma_client.models import Settings, Status
+from medgemma_web.answers import Limits
 from medgemma_web.counting import Counting
 from medgemma_web.keys import KeyRing
 from medgemma_web.settings import WebSettings
@@ -49,6 +50,16 @@ class Backend:
         if tenant not in self._tenants:
             self._tenants[tenant] = self._client.of_tenant(tenant)
         return self._tenants[tenant]
+
+    @property
+    def limits(self) -> Limits:
+        """What this gateway takes."""
+        return Limits(
+            max_upload_bytes=self.web.max_upload_bytes,
+            max_json_bytes=self.web.max_json_bytes,
+            max_file_bytes=self.settings.max_file_bytes,
+            max_images=self.settings.max_images,
+        )
 
     async def status(self, tenant: str, job_id: str, *, changed: bool = False) -> Status:
         """Where a job stands; ``changed``: after we did something to it. Raises JobNotFound."""

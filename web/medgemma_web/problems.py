@@ -60,6 +60,8 @@ class Problem(BaseModel):
     """Stable: what a program decides by."""
     id: str | None = None
     """Of a defect of ours: what its line in the gateway's log is named by."""
+    image: int | None = None
+    """Which of the images it is about, from 0, as the prompt counts them."""
 
 
 class NoResult(Exception):
@@ -111,7 +113,8 @@ def problem_of(error: errors.MedGemmaError) -> JSONResponse:
     retry_after = error.details.get("retry_after")
     if retry_after is None and status == HTTPStatus.SERVICE_UNAVAILABLE:
         retry_after = RETRY_SECONDS
-    return problem(status, error.code, detail, retry_after=retry_after)
+    which = {name: error.details[name] for name in ("image",) if name in error.details}
+    return problem(status, error.code, detail, retry_after=retry_after, **which)
 
 
 def defect(error: BaseException) -> JSONResponse:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from medgemma_client.images.source import SourceImage, read_image
 from medgemma_client.study.files import StudyFile
+from medgemma_client.study.finding import numbered
 from medgemma_client.study.limits import Limits
 from medgemma_client.study.notes import of_left_out
 from medgemma_client.study.sampling import MOST_PATCHES, MOST_SLICES, sample
 from medgemma_client.study.series import Kind, counted
 from medgemma_client.study.study import Origin, Study
-from medgemma_tasks.errors import NotAnImage, StudyEmpty
+from medgemma_tasks.errors import InputError, NotAnImage, StudyEmpty
 
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
 
@@ -22,7 +23,7 @@ def read(files: Sequence[StudyFile], kind: Kind | None, most: int | None, limits
 
     Raises:
         StudyEmpty: None of the files is an image; NotAnImage for a single file.
-        InputError: One that looks like an image cannot be read.
+        InputError: One that looks like an image cannot be read; its message says which.
         StudyTooLarge: More pixels than may be held.
     """
     kind = kind or "images"
@@ -42,7 +43,12 @@ def read(files: Sequence[StudyFile], kind: Kind | None, most: int | None, limits
     needed = 0
     for k in indices:
         data = found[k].read()
-        image = read_image(data, max_pixels=limits.pixels, max_file_bytes=limits.file_bytes)
+        try:
+            image = read_image(data, max_pixels=limits.pixels, max_file_bytes=limits.file_bytes)
+        except InputError as error:
+            if len(found) == 1:
+                raise
+            raise numbered(error, "Image", k + 1, len(found)) from None
         needed += 3 * image.pixels.width * image.pixels.height
         limits.check_shown(needed)
         images.append(image)

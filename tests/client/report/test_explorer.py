@@ -204,6 +204,29 @@ def test_a_printed_volume_has_its_six_best_slices_in_two_rows(opened: Open) -> N
     assert not page.locator("#slices").is_visible()
 
 
+def test_text_from_right_to_left_begins_on_the_right(opened: Open) -> None:
+    page = opened("rtl").page
+    question = page.locator(".said .text").first
+    chip, said = question.locator(".chip"), question.locator(".part")
+    right = chip.bounding_box()
+    left = said.bounding_box()
+    assert right is not None
+    assert left is not None
+    assert right["x"] > left["x"] + left["width"] - 1
+    for tokens in page.locator("#tokens .tokens").all():
+        expect(tokens).to_have_css("direction", "rtl")
+
+
+def test_the_scale_says_what_its_colours_are_not(opened: Open) -> None:
+    page = opened("words").page
+    told = page.locator("#span")
+    expect(told).to_contain_text("not a probability")
+    expect(told.get_by_text("this map alone")).to_be_visible()
+    page.locator("[name=scale][value=all]").check()
+    expect(told.get_by_text("can so be compared")).to_be_visible()
+    expect(told.get_by_text("this map alone")).to_be_hidden()
+
+
 def test_without_javascript_the_first_map_is_shown(opened: Open) -> None:
     watched = opened("words", java_script_enabled=False)
     assert watched.page.locator("img.layer").is_visible()

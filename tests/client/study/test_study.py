@@ -136,7 +136,7 @@ def test_images_that_are_no_dicom_come_before_the_question_and_patches_after_it(
 
 def test_a_damaged_image_among_others_is_refused() -> None:
     whole = png(3, (200, 200))
-    with pytest.raises(TruncatedImage):
+    with pytest.raises(TruncatedImage, match=r"^Image 2 of 2: "):
         read_study([png(1), whole[: len(whole) // 2]])
 
 

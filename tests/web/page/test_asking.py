@@ -135,9 +135,16 @@ def test_several_files_and_a_zip_go_out_as_they_are(
     packed = tmp_path / "study.zip"
     with zipfile.ZipFile(packed, "w") as file:
         file.write(image, "study/1.png")
+        file.writestr("study/letter.txt", "no image")
     page.locator("#files").set_input_files(packed)
     page.get_by_role("button", name="Ask", exact=True).click()
     expect(report(page).get_by_text(ANSWER).first).to_be_visible()
+    expect(page.locator("#notes li").last).to_have_text("Left out: 1 file: no image.")
+    page.reload()
+    report(page)
+    expect(page.locator("#notes")).to_contain_text("Shown: 1 image without DICOM")
+    page.get_by_role("link", name="New question").click()
+    expect(page.locator("#notes")).to_be_hidden()
     watched.assert_quiet(gateway.url)
 
 

@@ -57,7 +57,29 @@ def test_nothing_is_sent_without_an_image(enter: Enter, gateway: GatewayProcess)
     watched.assert_quiet(gateway.url)
 
 
-def test_an_upload_that_is_too_large_and_a_full_queue_are_told_apart(
+@pytest.mark.usefixtures("service")
+def test_of_several_files_the_one_that_is_refused_is_marked(
+    enter: Enter, gateway: GatewayProcess, image: Path, tmp_path: Path
+) -> None:
+    watched = enter()
+    page = watched.page
+    notes = tmp_path / "notes.png"
+    notes.write_text("no image")
+    page.locator("#files").set_input_files([image, notes])
+    page.get_by_role("textbox", name="Question").fill("Which one?")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    assert "Image 2 of 2: " in trouble(page)
+    marked = page.locator("#chosen li", has_text="Cannot be used")
+    expect(marked).to_have_count(1)
+    expect(marked).to_contain_text("notes.png")
+    watched.assert_accessible()
+    page.get_by_role("button", name="Remove notes.png").click()
+    expect(page.locator(".alert")).to_have_count(0)
+    expect(marked).to_have_count(0)
+    assert_only_refused(watched, gateway.url)
+
+
+def test_what_is_too_large_is_not_sent_and_a_full_queue_is_told(
     watch: Watch, ask: Ask, strict: GatewayProcess, service: Service, tmp_path: Path
 ) -> None:
     watched = watch()
@@ -67,7 +89,11 @@ def test_an_upload_that_is_too_large_and_a_full_queue_are_told_apart(
     Image.effect_noise((300, 300), 90).save(noise)
     assert noise.stat().st_size > LARGE
     ask(page, "of a large one", file=noise)
-    assert "That is too large to send" in trouble(page)
+    assert "noise.png has" in trouble(page)
+    assert "takes files of 30 kB at most" in trouble(page)
+    watched.assert_accessible()
+    assert not any(url.endswith("/v1/explanations") for url in watched.requests)
+    watched.assert_quiet(strict.url)
     jobs = [service.ask(f"sleep 60 number {number}") for number in range(6)]
     page.get_by_role("button", name="Remove noise.png").click()
     ask(page, "one too many")

@@ -15,9 +15,9 @@ router = APIRouter()
 
 @router.get("/v1/models", responses=problems(*KEYED))
 async def models(key: Caller, service: Service) -> Models:
-    """The models that workers published."""
+    """The models that workers published, and how much a question may hold."""
     client = service.client(key.tenant)
-    return Models(models=await service.quick(client.models))
+    return Models(models=await service.quick(client.models), limits=service.limits)
 
 
 @router.get("/healthz", responses=problems(*OPEN))

@@ -10,7 +10,7 @@ from starlette.datastructures import FormData, UploadFile
 from medgemma_client import Job
 from medgemma_client.errors import UploadMalformed
 from medgemma_web.access import Service
-from medgemma_web.answers import JobStatus
+from medgemma_web.answers import Accepted, JobStatus
 from medgemma_web.asking import Question, read_question, read_question_with_images
 from medgemma_web.described import SUBMITTED, SUBMITTING, problems
 from medgemma_web.limits import Caller, one_job
@@ -22,7 +22,7 @@ router = APIRouter()
 @router.post(
     "/v1/explanations",
     status_code=202,
-    response_model=JobStatus,
+    response_model=Accepted,
     responses=problems(*SUBMITTING),
     openapi_extra=SUBMITTED,
 )
@@ -34,7 +34,7 @@ async def submit(
     idempotency_key: Annotated[
         str | None, Header(pattern="^[!-~]{1,255}$", description="Of this question alone.")
     ] = None,
-) -> JobStatus:
+) -> Accepted:
     """Ask a question about images, or about a study.
 
     The same question is the same job, whoever of the tenant asks. With an Idempotency-Key the same
@@ -57,7 +57,7 @@ async def submit(
                 job = await ask(question, **await service.heavy(lambda: _pictures(form)))
     status = JobStatus.of(await service.status(key.tenant, job.id, changed=True))
     response.headers["Location"] = status.links.self
-    return status
+    return Accepted(**dict(status), notes=job.notes)
 
 
 def _question(form: FormData) -> bytes | str:

@@ -81,7 +81,9 @@ function drawBoxes(shown) {
 function drawLegend(map, scale, palette) {
   const flat = isFlat(scale.low, scale.high);
   find("legend").hidden = flat;
-  find("plain").hidden = flat;
+  find("span").hidden = flat;
+  find("span").querySelector(".own").hidden = page.all;
+  find("span").querySelector(".all").hidden = !page.all;
   find("flat").hidden = !flat;
   const [low, high] = ends(scale.low, scale.high);
   find("flat-value").textContent = low;

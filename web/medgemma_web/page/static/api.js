@@ -8,6 +8,7 @@ export class Problem extends Error {
     super(body.detail ?? body.title ?? "");
     this.status = status;
     this.code = body.code ?? (status ? `http_${status}` : "away");
+    this.image = body.image ?? null; // which of the images it is about, from 0
     this.retryAfter = Number(body.retry_after) || null;
   }
 

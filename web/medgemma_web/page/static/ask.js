@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { $, el } from "./dom.js";
-import { parts, previews, single, startFiles, wrong } from "./files.js";
+import { limitTo, mark, parts, previews, single, startFiles, wrong } from "./files.js";
 import { problemBox } from "./words.js";
 
 let touched = false; // whether somebody chose for or against "every word"
@@ -55,13 +55,15 @@ function complain(sentence) {
 /** Back in the form with what the gateway would not take. */
 export function refused(problem) {
   $("ask-problem").replaceChildren(problemBox(problem));
+  mark(problem.image);
   $("ask-button").focus();
 }
 
 /** Which models there are. None at all is worth a word before a question is written. */
 export async function showModels(signal) {
-  const found = (await api.models(signal)).models.map((one) => (typeof one === "string" ? one : one.name));
+  const { models: found, limits } = await api.models(signal);
   $("models").hidden = found.length < 2;
   $("model").replaceChildren(...found.map((name) => el("option", { value: name }, name)));
+  limitTo(limits);
   if (!found.length) refused(new api.Problem(503, { code: "model_not_served" }));
 }

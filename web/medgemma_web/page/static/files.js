@@ -4,6 +4,7 @@ import { $, el, say } from "./dom.js";
 
 const chosen = [];
 let changed = () => {};
+let limits = null; // of the gateway, once it has told them
 const SHOWN = /^image\/(png|jpeg)$/; // what browsers draw; DICOM and TIFF they do not
 
 const isZip = (file) => /\.zip$/i.test(file.name) || file.type === "application/zip";
@@ -24,7 +25,43 @@ export function wrong() {
   const zips = chosen.filter(({ file }) => isZip(file)).length;
   if (zips > 1) return "One study at a time: choose one zip file.";
   if (zips && chosen.length > 1) return "A zip of a study goes alone, without other files.";
+  return tooMuch();
+}
+
+/** What the gateway takes: more of it is told before it is sent. */
+export function limitTo(found) {
+  limits = found;
+  const sentence = tooMuch();
+  if (sentence) changed(sentence);
+}
+
+function tooMuch() {
+  if (!limits) return null;
+  const most = ({ file }) =>
+    isZip(file) ? limits.max_upload_bytes : Math.min(limits.max_file_bytes, limits.max_upload_bytes);
+  const large = chosen.findIndex((one) => one.file.size > most(one));
+  mark(large);
+  if (large >= 0) {
+    const { file } = chosen[large];
+    return `${file.name} has ${size(file.size)}, and this service takes files of ${size(most(chosen[large]))} at most.`;
+  }
+  const whole = chosen.reduce((sum, { file }) => sum + file.size, 0);
+  if (whole > limits.max_upload_bytes) {
+    return `The files have ${size(whole)} together, and this service takes ${size(limits.max_upload_bytes)} at most. Remove some.`;
+  }
+  if (chosen.length > limits.max_images) {
+    return `These are ${chosen.length} images, and this service takes ${limits.max_images} at most. Remove some.`;
+  }
   return null;
+}
+
+/** Show which file cannot be used, by its place; -1 or null where none is meant. */
+export function mark(place) {
+  for (const [at, item] of [...$("chosen").children].entries()) {
+    item.classList.toggle("refused", at === place);
+    item.querySelector(".fault")?.remove();
+    if (at === place) item.append(el("span", { className: "fault" }, "Cannot be used"));
+  }
 }
 
 export const single = () => chosen.length === 1 && !isZip(chosen[0].file);
@@ -101,7 +138,7 @@ function draw() {
   $("pick").classList.toggle("some", chosen.length > 0);
   $("pick").classList.toggle("one", single());
   $("drop-text").textContent = chosen.length ? "Add another" : "Drop an image here, or choose one";
-  changed(null);
+  changed(tooMuch());
 }
 
 export function thumbnail(name, address) {
@@ -112,5 +149,6 @@ export function thumbnail(name, address) {
 
 function size(bytes) {
   if (bytes < 1000) return `${bytes} B`;
-  return bytes < 1e6 ? `${Math.round(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+  if (bytes < 1e6) return `${Math.round(bytes / 1e3)} kB`;
+  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
 }

@@ -33,7 +33,7 @@ export function leaveJob() {
   $("frame").replaceWith(frame);
   if (address) URL.revokeObjectURL(address);
   address = null;
-  for (const id of ["alone", "download", "cancel", "under-way"]) $(id).hidden = true;
+  for (const id of ["alone", "download", "cancel", "under-way", "notes"]) $(id).hidden = true;
   $("job-problem").replaceChildren();
   return shown.signal;
 }
@@ -45,7 +45,7 @@ function begin(title) {
   return signal;
 }
 
-/** A question on its way to the gateway. Its id, or null where it was called off. */
+/** A question on its way to the gateway: what that says of its job, or null where it was called off. */
 export async function showSending(prompt, previews, send) {
   const signal = begin("Sending");
   asked(prompt, previews);
@@ -56,16 +56,18 @@ export async function showSending(prompt, previews, send) {
   offerCancel(() => ours.abort());
   try {
     const sent = (part) => step("sending", part, part < 1 ? "The image is on its way" : "The image is being read");
-    return (await send({ sent, signal: ours.signal })).id;
+    return await send({ sent, signal: ours.signal });
   } catch (error) {
     if (ours.signal.aborted) return null;
     throw error;
   }
 }
 
-/** A job by its id, from wherever it stands to its end. */
-export async function showJob(id, { known = false } = {}) {
+/** A job by its id, from wherever it stands to its end. `notes`: what of a study it is about. */
+export async function showJob(id, { known = false, notes = [] } = {}) {
   const signal = begin("Under way");
+  $("notes").hidden = !notes.length;
+  $("notes").querySelector("ul").replaceChildren(...notes.map((note) => el("li", {}, note)));
   if (!known) asked(null, []);
   step("waiting", null, "Looking where it stands");
   focusTitle("job");

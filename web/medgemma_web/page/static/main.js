@@ -41,7 +41,7 @@ function route({ start = false } = {}) {
   const job = readAddress();
   if (currentKey() === null) return askForKey();
   $("forget-key").hidden = false;
-  if (job !== null) return guarded(() => showJob(job, { known: job === sent }));
+  if (job !== null) return guarded(() => showJob(job, { known: job === sent, ...history.state }));
   const signal = leaveJob();
   show("ask");
   if (!start) focusTitle("ask");
@@ -52,16 +52,19 @@ function route({ start = false } = {}) {
 
 async function ask(prompt, previews, send) {
   try {
-    const id = await showSending(prompt, previews, send);
-    if (id === null) {
+    const job = await showSending(prompt, previews, send);
+    if (job === null) {
       route();
       return;
     }
-    sent = id;
-    remember(id);
-    const address = `#job=${id}`;
-    if (location.hash === address) route();
-    else location.hash = address; // hashchange does the rest
+    sent = job.id;
+    remember(job.id);
+    const address = `#job=${job.id}`;
+    const here = location.hash === address;
+    if (!here) location.hash = address;
+    // The gateway tells them once. So they outlive a reload, and end with the tab.
+    history.replaceState({ notes: job.notes }, "");
+    if (here) route(); // else hashchange does the rest
   } catch (error) {
     if (error.status === 401) throw error;
     leaveJob();
