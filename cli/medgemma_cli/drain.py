@@ -125,23 +125,32 @@ def _wait(
     from medgemma_tasks import workers
 
     left, end = list(meant), time.monotonic() + seconds
+    heard = dict.fromkeys(meant, time.monotonic())
     while left:
         try:
             with live.connected() as redis:
                 for worker in list(left):
-                    if _is_done(workers.worker(redis, worker.model, worker.name), worker):
+                    now = workers.worker(redis, worker.model, worker.name)
+                    if now is not None:
+                        heard[worker] = time.monotonic()
+                    silent = time.monotonic() - heard[worker]
+                    # Redis may have lost its word, and until it is connected anew it says none.
+                    # What a dead one held is another's after so long.
+                    gone = now is None and silent > live.settings.visibility_timeout
+                    if gone or (now is not None and _is_done(now, worker)):
                         left.remove(worker)
                         if tell is not None:
                             tell(f"{worker.name} holds nothing")
         except BrokerUnreachable as error:
             print(f"{error.message} Asked again.", file=sys.stderr)
+            heard = dict.fromkeys(meant, time.monotonic())  # nobody can have said anything
         if not left or time.monotonic() >= end:
             break
         time.sleep(min(LOOK, max(end - time.monotonic(), 0.0)))
     return [worker.name for worker in left]
 
 
-def _is_done(now: WorkerHealth | None, ordered: WorkerHealth) -> bool:
-    """Whether one that was told to hold nothing does, or is gone. Of a worker that was started in
-    its place the same is asked, unless that has another supervisor."""
-    return now is None or now.post != ordered.post or not now.state.lives or now.drained
+def _is_done(now: WorkerHealth, ordered: WorkerHealth) -> bool:
+    """Whether one that was told to hold nothing does. Of a worker that was started in its place the
+    same is asked, unless that has another supervisor."""
+    return now.post != ordered.post or not now.state.lives or now.drained

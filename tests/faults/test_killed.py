@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from medgemma_tasks.errors import WorkerLost
 from medgemma_tasks.models import State
 from tests.faults.scene import Scene
 from tests.service.harness import together, until
+from tests.service.test_health import Supervisor
 from tests.stub_engine import ANSWER
 
 WAIT = 30.0
@@ -26,6 +28,22 @@ def test_a_job_whose_child_is_killed_starts_again_in_seconds_and_commits_once(sc
         os.kill(worker.child_of(job), signal.SIGKILL)
         until(lambda: worker.starts(job) == 2, 10.0, lambda: worker.log)
         assert job.wait(WAIT).record.attempt == 2
+    scene.settle([job], starts=2)
+
+
+def test_a_job_whose_child_is_killed_while_it_stores_commits_once_and_leaves_nothing_else(
+    scene: Scene, tmp_path: Path
+) -> None:
+    """As the kernel does where memory runs out: under a supervisor, between the first artifact and
+    the mark. Its death is known by its stage, and another attempt's artifacts are all there are."""
+    with Supervisor(tmp_path) as worker:
+        job = scene.ask("What is there?")
+        scene.s3.slow(3.0, lambda method, path: method == "PUT" and path.endswith("-0.png"))
+        until(lambda: scene.artifacts_of(job), WAIT, lambda: worker.log)
+        os.kill(worker.child_of(job), signal.SIGKILL)
+        scene.s3.restore()
+        assert job.wait(WAIT).record.attempt == 2
+        assert f"job {job.id}: the process died over attempt 1 (SIGKILL)" in worker.log
     scene.settle([job], starts=2)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,22 @@ def test_a_child_that_is_killed_meanwhile_gives_its_job_to_another(
         assert job.wait(WAIT).record.attempt == 2
         assert stays.holds(job)
         until(lambda: empty(idle, out), WAIT)
+
+
+def test_that_redis_forgot_a_worker_does_not_mean_that_it_holds_nothing(
+    idle: Service, tmp_path: Path
+) -> None:
+    with WorkerProcess(tmp_path, **SHORT) as worker, ThreadPoolExecutor() as pool:
+        held = idle.ask("gate")
+        idle.running(held)
+        waiting = pool.submit(drain, name_of(idle, worker), "--wait", str(WAIT))
+        becomes(idle, worker, WorkerState.DRAINING)
+        idle.redis.flushdb()
+        becomes(idle, worker, WorkerState.DRAINING)
+        assert not waiting.done()
+        open_gate(worker)
+        assert waiting.result()[0] == 0
+        assert held.status().state == "succeeded"
 
 
 def test_what_kubernetes_does_before_it_stops_a_pod_loses_and_doubles_nothing(

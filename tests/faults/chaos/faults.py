@@ -13,8 +13,17 @@ from random import Random
 
 from redis.exceptions import RedisError
 
+from medgemma_tasks.models import WorkerState
+from medgemma_tasks.orders import order
+from medgemma_tasks.workers import workers
 from tests.faults.chaos.fleet import Fleet, Worker
 from tests.faults.chaos.plan import REDIS, S3, Fault
+
+LOOK = 1.0
+"""Seconds between two looks whether a worker that was drained takes messages again."""
+
+DRAINS = 2.0
+"""Seconds for which a worker drains before it is told to end."""
 
 Undo = Callable[[], None]
 
@@ -29,10 +38,16 @@ class Faults:
         self.last = "none yet"
         self.killed_in_the_end = 0
         """Workers that were told to end and did not, in the time they were given."""
+        self._now = 0.0
         self._numbers = count()
         self._agenda: list[tuple[float, int, Fault | Undo]] = []
         for fault in plan:
             self._put(fault.at, fault)
+
+    @property
+    def told_to_end(self) -> int:
+        """How often a worker was."""
+        return sum(n for what, n in self.done.items() if what.endswith("told to end"))
 
     @property
     def over(self) -> bool:
@@ -40,6 +55,7 @@ class Faults:
 
     def due(self, now: float) -> None:
         """Do what is due. ``now``: seconds since the beginning."""
+        self._now = now
         while self._agenda and self._agenda[0][0] <= now:
             at, _, what = heapq.heappop(self._agenda)
             if isinstance(what, Fault):
@@ -121,11 +137,41 @@ class Faults:
             case "stopped, then killed":
                 worker.signal(signal.SIGSTOP)
                 return lambda: self._kill(worker)
+            case "reconciler killed":
+                for pid in worker.reconcilers():
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                return _nothing
+            case "drained":
+                self._order(worker, out=True)
+                return lambda: self._let_in(worker)
+            case "drained, then told to end":
+                self._order(worker, out=True)
+                self._put(self._now + DRAINS, worker.tell_to_end)
+                return lambda: self._end(worker)
             case "told to end":
                 worker.tell_to_end()  # it is started again as soon as it has ended
                 return lambda: self._end(worker)
             case _:
                 raise ValueError(fault.kind)
+
+    def _order(self, worker: Worker, *, out: bool) -> bool:
+        """Have a worker take no further message, or take them again; whether it was, when asked, as
+        it was to become. False also where Redis is away, or knows nothing of it."""
+        try:
+            team = {health.pid: health for health in workers(self._fleet.redis)}
+            if (health := team.get(worker.process.pid)) is not None:
+                order(self._fleet.redis, health, out=out)
+                return (health.state is WorkerState.DRAINING) == out
+        except RedisError:
+            pass
+        return False
+
+    def _let_in(self, worker: Worker) -> None:
+        """Until it says so: Redis may lose the order before it is heard, and the worker keeps to
+        the one before."""
+        if worker.ended() is None and not self._order(worker, out=False):
+            self._put(self._now + LOOK, lambda: self._let_in(worker))
 
     @staticmethod
     def _kill(worker: Worker) -> None:

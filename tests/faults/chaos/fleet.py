@@ -71,9 +71,17 @@ class Worker:
 
     def children(self) -> list[int]:
         """The processes that run jobs: one, or none just now."""
+        return self._started(beside=False)
+
+    def reconcilers(self) -> list[int]:
+        """What reconciles beside it: one, or none just now."""
+        return self._started(beside=True)
+
+    def _started(self, *, beside: bool) -> list[int]:
+        module = "medgemma_worker.supervisor.beside"
         try:
             found = psutil.Process(self.process.pid).children()
-            return [p.pid for p in found if "medgemma_worker.supervisor.beside" not in p.cmdline()]
+            return [p.pid for p in found if (module in p.cmdline()) == beside]
         except psutil.Error:
             return []
 

@@ -40,6 +40,9 @@ OF_A_WORKER: dict[str, Range] = {
     "parent stopped": (VISIBILITY_TIMEOUT + 1.0, VISIBILITY_TIMEOUT + 7.0),  # its child goes on
     "stopped, then killed": (VISIBILITY_TIMEOUT + 1.0, VISIBILITY_TIMEOUT + 7.0),
     "told to end": (15.0, 20.0),  # until it is killed, if it has not ended
+    "reconciler killed": (0.0, 0.0),
+    "drained": (1.0, 8.0),
+    "drained, then told to end": (17.0, 22.0),
 }
 OF_REDIS: dict[str, Range] = {
     "reset": (0.0, 0.0),

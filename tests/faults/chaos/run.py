@@ -169,7 +169,7 @@ class Run:
         findings.ask(ALIVE).extend(fleet.by_themselves)
         started = starts(fleet.ledger_path.read_text().splitlines())
         # Redis forgets the count when it is flushed; a worker told to end takes its start back.
-        flushed, ended = faults.done["redis flushed"], faults.done["worker told to end"]
+        flushed, ended = faults.done["redis flushed"], faults.told_to_end
         limit = MAX_ATTEMPTS * (1 + flushed) + ended
         findings.ask(BOUNDED).extend(too_often(started, asked, limit))
         figures = {

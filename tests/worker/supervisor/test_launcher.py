@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Callable
 
@@ -95,6 +96,22 @@ def test_if_one_device_is_given_up_the_others_go_on(
     (alive,) = [worker for worker in supervisor.workers(4) if worker["device"] == "gpu-2"]
     assert supervisor.running.poll() is None
     assert not gone(alive["pid"])
+
+
+def test_if_a_worker_cannot_be_started_for_now_it_is_tried_again_and_the_others_go_on(
+    supervisor: Supervisor, nvidia_smi: Callable[..., None]
+) -> None:
+    nvidia_smi(THREE_GPUS)
+    supervisor.start("0,2", LIVE)
+    first, other = supervisor.workers(2)
+    pid, limit = supervisor.running.pid, resource.RLIMIT_NOFILE
+    before = resource.prlimit(pid, limit)
+    resource.prlimit(pid, limit, (3, before[1]))  # it has more open: no new file, and no pipe
+    os.kill(first["pid"], signal.SIGKILL)
+    supervisor.log_says(f"Worker {first['device']} could not be started")
+    resource.prlimit(pid, limit, before)
+    assert supervisor.workers(3)[2]["device"] == first["device"]
+    assert not gone(other["pid"])
 
 
 def test_if_workers_do_not_stop_a_second_signal_kills_them(supervisor: Supervisor) -> None:

@@ -183,16 +183,23 @@ class _Child:
             self._ready = health.pid
 
     def start(self) -> None:
+        """Start a worker. Where none can be for now, since memory or descriptors are short, another
+        time: the workers of other devices go on."""
         told = {"{device}": self.device.name, "{counters}": str(self._file)}
         command = [told.get(part, part) for part in self.command]
         self._started = time.monotonic()
-        self.process = subprocess.Popen(  # noqa: S603 - a list, no shell
-            tied_to_parent(command),
-            env={**child_environment(self.settings, self.device), POST: self.post},
-            stdin=subprocess.DEVNULL,
-            pass_fds=(self._file,),
-            start_new_session=True,  # its group can be killed, and a Ctrl-C reaches us alone
-        )
+        try:
+            self.process = subprocess.Popen(  # noqa: S603 - a list, no shell
+                tied_to_parent(command),
+                env={**child_environment(self.settings, self.device), POST: self.post},
+                stdin=subprocess.DEVNULL,
+                pass_fds=(self._file,),
+                start_new_session=True,  # its group can be killed, and a Ctrl-C reaches us alone
+            )
+        except OSError as error:
+            log.error("Worker %s could not be started (%s).", self.device.name, error.strerror)
+            self._put_off()
+            return
         self.restarts += self._pauses > 0
         log.info("Worker %s started, pid %d.", self.device.name, self.process.pid)
 
@@ -214,8 +221,7 @@ class _Child:
         self._heard, self._how = None, ""
         if lived >= STEADY_SECONDS:
             self._pauses = 0
-        self.due = time.monotonic() + min(self.first_pause * 2**self._pauses, LONGEST_PAUSE)
-        self._pauses += 1
+        self._put_off()
         if self._failures >= GIVE_UP_AFTER and not stopping:
             self.last_words = epitaph(self.settings, self.device, process.pid)
             log.critical(
@@ -223,6 +229,11 @@ class _Child:
                 "nothing until this supervisor is restarted.",
                 *(self.device.name, self._failures),
             )
+
+    def _put_off(self) -> None:
+        """The next start is due after a pause."""
+        self.due = time.monotonic() + min(self.first_pause * 2**self._pauses, LONGEST_PAUSE)
+        self._pauses += 1
 
     def _count(self, process: subprocess.Popen[bytes], lived: float) -> None:
         """Whether that was one more load that failed; a worker that was ready begins anew."""
