@@ -14,7 +14,9 @@ from medgemma_web.answers import JobStatus
 from medgemma_web.asking import Question, read_question, read_question_with_images
 from medgemma_web.described import SUBMITTED, SUBMITTING, problems
 from medgemma_web.limits import Caller, one_job
-from medgemma_web.uploads import JSON, kind_of
+from medgemma_web.uploads import JSON, PART_BYTES, kind_of
+
+PARTS = {"request", "images", "study"}
 
 router = APIRouter()
 
@@ -61,12 +63,16 @@ async def submit(
 
 
 def _question(form: FormData) -> bytes | str:
+    if set(form) - PARTS or len(form.getlist("request")) > 1:
+        raise UploadMalformed("The form has one part named request, and files; nothing else.")
     part = form.get("request")
-    if isinstance(part, UploadFile):
-        return part.file.read()
     if part is None:
         raise UploadMalformed("The form has no part named request, with the question as JSON.")
-    return part
+    if isinstance(part, str):
+        return part
+    if (part.size or 0) > PART_BYTES:
+        raise UploadMalformed(f"The part named request has more than {PART_BYTES:,} bytes.")
+    return part.file.read()
 
 
 def _pictures(form: FormData) -> dict[str, Any]:
