@@ -51,5 +51,6 @@ class Announcements:
                             self._ended(tenant, job_id)
             except BrokerUnreachable as error:
                 log.warning("it is not heard when jobs end (%s)", error.code)
-            self._hearing(False)
+            finally:
+                self._hearing(False)
             self._stopped.wait(PAUSE)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from medgemma_client.job import Job
 from medgemma_client.once import earlier_job, nonce_of
-from medgemma_client.pictures import Source, as_list, fitting_study, read, study_for
+from medgemma_client.pictures import Source, as_list, fitting_study, read_all, study_for
 from medgemma_client.question import Wanted, make_deadline
 from medgemma_client.request import Question, served_model
 from medgemma_tasks.allowances import Allowances
@@ -170,7 +170,7 @@ class Client:
             resolution=resolution,
             areas=areas,
         )
-        pictures = [read(source, self.settings) for source in sources]
+        pictures = read_all(sources, self.settings)
         lie = {"left_of_image": left_of_image, "top_of_image": top_of_image}
         refs = tuple(reference(picture, lie) for picture in pictures)
         tenant, nonce = self._ledger.tenant, secrets.token_hex(8) if force else None

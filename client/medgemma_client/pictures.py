@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from medgemma_client.question import images_that_fit
-from medgemma_tasks.errors import InvalidRequest
+from medgemma_tasks.errors import ImageTooLarge, InvalidRequest
 from medgemma_tasks.models import ServedModel
 from medgemma_tasks.settings import Settings
 
@@ -30,6 +30,26 @@ def as_list(images: Source | Sequence[Source] | None) -> list[Source]:
     if isinstance(images, (list, tuple)):
         return list(images)
     return [images]  # type: ignore[list-item]
+
+
+TOGETHER = 4
+"""All images of a question have as many pixels as so many of the largest that are read."""
+
+
+def read_all(sources: Sequence[Source], settings: Settings) -> list[SourceImage]:
+    """As ``read``, and within a limit for all of them: they are in memory at the same time."""
+    pictures, pixels, most = [], 0, TOGETHER * settings.max_pixels
+    for source in sources:
+        picture = read(source, settings)
+        pictures.append(picture)
+        pixels += picture.pixels.width * picture.pixels.height
+        if pixels > most:
+            raise ImageTooLarge(
+                f"The images of the question have more than {most} pixels together. Pass fewer, "
+                "or smaller ones.",
+                limit=most,
+            )
+    return pictures
 
 
 def read(source: Source, settings: Settings) -> SourceImage:

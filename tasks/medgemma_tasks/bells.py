@@ -47,7 +47,7 @@ class Bells:
             while (left := deadline - time.monotonic()) > 0:
                 message = self._pubsub.get_message(timeout=0 if found else left)
                 if message is not None:
-                    _, _, tenant, job_id = str(message["channel"]).split(":")
+                    _, _, tenant, job_id = str(message["channel"]).split(":", 3)
                     found.append((tenant, job_id))
                 elif found:
                     break

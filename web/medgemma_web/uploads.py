@@ -69,6 +69,7 @@ class Uploads:
         self._web = web
         self._max_files = max_images + 2  # one more is told by the client, in better words
         self.under_way = 0
+        self._held, self._room = 0, asyncio.Condition()
 
     @asynccontextmanager
     async def admitted(self, request: Request) -> AsyncIterator[None]:
@@ -87,6 +88,21 @@ class Uploads:
             yield
         finally:
             self.under_way -= 1
+
+    @asynccontextmanager
+    async def in_memory(self, size: int) -> AsyncIterator[None]:
+        """Be one of those whose files are read, so many bytes, once there is room: all together
+        have as many as one body may. Who waits has its files on the disk."""
+        async with self._room:
+            most = self._web.max_upload_bytes
+            await self._room.wait_for(lambda: self._held == 0 or self._held + size <= most)
+            self._held += size
+        try:
+            yield
+        finally:
+            async with self._room:
+                self._held -= size
+                self._room.notify_all()
 
     async def json(self, request: Request) -> bytes:
         """The whole of a JSON body. Raises UploadTooLarge, UploadTooSlow."""

@@ -56,7 +56,8 @@ async def submit(
         else:
             async with service.uploads.form(request) as form:
                 question = await service.heavy(lambda: read_question(_question(form)))
-                job = await ask(question, **await service.heavy(lambda: _pictures(form)))
+                async with service.uploads.in_memory(_size(form)):
+                    job = await ask(question, **await service.heavy(lambda: _pictures(form)))
     status = JobStatus.of(await service.status(key.tenant, job.id, changed=True))
     response.headers["Location"] = status.links.self
     return status
@@ -73,6 +74,11 @@ def _question(form: FormData) -> bytes | str:
     if (part.size or 0) > PART_BYTES:
         raise UploadMalformed(f"The part named request has more than {PART_BYTES:,} bytes.")
     return part.file.read()
+
+
+def _size(form: FormData) -> int:
+    """Bytes of all its files."""
+    return sum(part.size or 0 for _, part in form.multi_items() if isinstance(part, UploadFile))
 
 
 def _pictures(form: FormData) -> dict[str, Any]:
