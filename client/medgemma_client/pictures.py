@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from medgemma_client.question import images_that_fit
-from medgemma_tasks.errors import InputError, InvalidRequest
+from medgemma_tasks.errors import ImageTooLarge, InputError, InvalidRequest
 from medgemma_tasks.models import ServedModel
 from medgemma_tasks.settings import Settings
 
@@ -32,8 +32,13 @@ def as_list(images: Source | Sequence[Source] | None) -> list[Source]:
     return [images]  # type: ignore[list-item]
 
 
+TOGETHER = 4
+"""All images of a question have as many pixels as so many of the largest that are read."""
+
+
 def read(sources: Sequence[Source], settings: Settings) -> list[SourceImage]:
-    """Within the limits of the settings.
+    """Within the limits of the settings, for each and, as they are in memory at the same time, for
+    all together.
 
     Raises InputError and its kin; details: ``image`` (which it is about, from 0). Of several its
     message names it, as people count.
@@ -41,13 +46,15 @@ def read(sources: Sequence[Source], settings: Settings) -> list[SourceImage]:
     from medgemma_client.images import SourceImage, read_image
 
     found: list[SourceImage] = []
+    pixels, most = 0, TOGETHER * settings.max_pixels
     for place, source in enumerate(sources):
-        if isinstance(source, SourceImage):
-            found.append(source)
-            continue
         try:
-            image = read_image(
-                source, max_pixels=settings.max_pixels, max_file_bytes=settings.max_file_bytes
+            image = (
+                source
+                if isinstance(source, SourceImage)
+                else read_image(
+                    source, max_pixels=settings.max_pixels, max_file_bytes=settings.max_file_bytes
+                )
             )
         except InputError as error:
             error.details["image"] = place
@@ -57,6 +64,13 @@ def read(sources: Sequence[Source], settings: Settings) -> list[SourceImage]:
 
             raise numbered(error, "Image", place + 1, len(sources)) from None
         found.append(image)
+        pixels += image.pixels.width * image.pixels.height
+        if pixels > most:
+            raise ImageTooLarge(
+                f"The images of the question have more than {most} pixels together. Pass fewer, or "
+                "smaller ones.",
+                limit=most,
+            )
     return found
 
 

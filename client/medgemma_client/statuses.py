@@ -25,14 +25,14 @@ Key: TypeAlias = tuple[str, str]
 """A tenant and a job's id."""
 
 SURELY = 1.0
-"""Seconds for which what the store said holds, whatever happens meanwhile."""
+"""Seconds for which what the store said holds, as long as Redis knows of no new start of a job that
+had ended."""
 
 OPEN = 5.0
 """The same for "no mark yet", while it is heard when jobs end."""
 
 SUCCEEDED = 30.0
-"""The same for a success, which never becomes anything else but by a purge, as long as Redis knows
-of no new start of the job."""
+"""The same for a success, which never becomes anything else but by a purge."""
 
 EXISTS = 60.0
 """The same for that a job was ever submitted."""
@@ -56,14 +56,15 @@ class _Seen:
     def holds(self, glance: Glance | None, hearing: bool) -> bool:
         """Whether it need not be asked again. ``glance``: None where Redis is away."""
         age = time.monotonic() - self.at
+        if self.ended is not None and glance is not None and glance.begun:
+            return False  # it was put back, or purged and submitted anew
         if age < SURELY:
             return True
         if glance is None or not hearing:
             return False
         if self.ended is None:
             return age < OPEN
-        begun = glance.live is not None or glance.queued
-        return self.ended.state is State.SUCCEEDED and not begun and age < SUCCEEDED
+        return self.ended.state is State.SUCCEEDED and age < SUCCEEDED
 
 
 class Statuses:
@@ -78,8 +79,9 @@ class Statuses:
         self._hearing = False
 
     def look(self, tenant: str, job_id: str) -> Status:
-        """As ``Job.status``. Of a job that failed or was cancelled it may be SURELY seconds old, of
-        one that was purged as old as it takes for EXISTS and SUCCEEDED to pass."""
+        """As ``Job.status``. It may be SURELY seconds old, that a job goes on OPEN seconds where it
+        was not heard that it ended, and a success SUCCEEDED seconds where it was purged. Whoever
+        put a job back, through whatever process, is told no earlier end from then on."""
         key = tenant, check_job_id(job_id)
         glance = self._glance(key)
         with self._lock:
@@ -154,7 +156,8 @@ class Statuses:
         live = self._live.of_tenant(key[0])
         job = Job(key[1], Ledger(self._store, live), live)
         at = time.monotonic()
-        exists = 0.0 if before is None else before.exists
+        # One that had ended may have been purged, with its request.
+        exists = 0.0 if before is None or before.ended is not None else before.exists
         known = at - exists < EXISTS
         ended = job.ended(known=known)
         return _Seen(ended, at, exists if known else at)

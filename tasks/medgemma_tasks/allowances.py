@@ -5,7 +5,7 @@ several gateways share it. If Redis forgets, everybody may ask anew; no job is d
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from medgemma_tasks.connection import Connected
@@ -27,6 +27,7 @@ time is kept, and may lie a minute ahead at most. So a minute's worth may come a
 
 _COUNT = """\
 local count = redis.call('incrby', KEYS[1], ARGV[1])
+if count < 0 then redis.call('del', KEYS[1]) return 0 end
 redis.call('expire', KEYS[1], ARGV[2])
 return count"""
 
@@ -47,19 +48,18 @@ class Allowances(Connected):
         with self._reached():
             return int(self._redis.eval(_TAKE, 1, _key("rate", tenant, caller), per_minute))
 
-    def take_job(self, tenant: str, caller: str, per_day: int) -> int:
-        """Count a job of today (UTC); 0 where it may be submitted, else how many seconds to wait.
-        One that then is not submitted is to be given back."""
-        if self._count(tenant, caller, 1) <= per_day:
+    def take_job(self, tenant: str, caller: str, per_day: int, at: datetime) -> int:
+        """Count a job of a day (UTC); 0 where it may be submitted, else how many seconds to wait.
+        One that then is not submitted is to be given back. at: now."""
+        if self._count(tenant, caller, 1, at) <= per_day:
             return 0
-        self.give_back_job(tenant, caller)
-        now = datetime.now(UTC)
-        tomorrow = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
-        return int((tomorrow - now).total_seconds()) + 1
+        self.give_back_job(tenant, caller, at)
+        tomorrow = (at + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+        return int((tomorrow - at).total_seconds()) + 1
 
-    def give_back_job(self, tenant: str, caller: str) -> None:
-        """Uncount a job of today."""
-        self._count(tenant, caller, -1)
+    def give_back_job(self, tenant: str, caller: str, at: datetime) -> None:
+        """Uncount a job. at: when it was counted, which may have been yesterday."""
+        self._count(tenant, caller, -1, at)
 
     def remember(self, tenant: str, key: str, asked: Asked) -> Asked:
         """What a key stands for: what it was used for before, else this."""
@@ -79,8 +79,8 @@ class Allowances(Connected):
         with self._reached():
             self._redis.set(name, " ".join(asked), ex=REMEMBERED)
 
-    def _count(self, tenant: str, caller: str, by: int) -> int:
-        day = datetime.now(UTC).strftime("%Y%m%d")
+    def _count(self, tenant: str, caller: str, by: int, at: datetime) -> int:
+        day = at.strftime("%Y%m%d")
         with self._reached():
             name = _key("jobs", tenant, f"{caller}-{day}")
             return int(self._redis.eval(_COUNT, 1, name, by, 2 * 86_400))

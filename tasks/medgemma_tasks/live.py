@@ -45,6 +45,11 @@ class Glance(NamedTuple):
     ahead: int | None
     """``backlog.place``."""
 
+    @property
+    def begun(self) -> bool:
+        """Whether it waits to be started, or runs."""
+        return self.live is not None or self.queued
+
 
 class LiveState(Locks):
     """The live state of one tenant's jobs. Every call may raise BrokerUnreachable."""

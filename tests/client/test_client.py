@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from copy import copy
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -409,3 +410,15 @@ def test_a_client_that_is_closed_opens_again_when_it_is_used(
     assert result.overlay().mode == "RGB"
     assert client.models() == ["phantom"]
     client.close()
+
+
+def test_images_that_have_too_many_pixels_together_are_refused_and_nothing_is_written(
+    client: Client, ledger: Ledger
+) -> None:
+    small = copy(client)
+    small.settings = client.settings.model_copy(update={"max_pixels": 100})
+    images = [picture((10, 10), grey=grey) for grey in range(5)]
+    with pytest.raises(ImageTooLarge, match="together"):
+        small.submit(images, "What?")
+    assert not [*ledger.store.keys("local/")]
+    assert small.submit(images[:4], "What?").id

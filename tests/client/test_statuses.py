@@ -130,14 +130,27 @@ def test_a_failure_is_not_told_for_longer_than_a_second_after_the_job_was_put_ba
     assert found.look("local", job).state is State.SUBMITTED
 
 
-def test_a_success_that_was_purged_and_asked_again_is_not_told_once_it_is_queued(
-    found: Statuses, clock: list[float], ledger: Ledger, live: LiveState, job: str
+def test_a_success_that_was_purged_is_not_told_for_longer_than_said_and_nothing_else_then(
+    found: Statuses, clock: list[float], ledger: Ledger, job: str
 ) -> None:
+    assert found.look("local", job).state is State.SUBMITTED
     ledger.commit(record_of(job))
+    found.changed("local", job)
     assert found.look("local", job).state is State.SUCCEEDED
+    ledger.store.delete(*ledger.store.keys(f"local/jobs/{job}/"))
+    clock[0] += module.SUCCEEDED
+    with pytest.raises(JobNotFound):
+        found.look("local", job)
+
+
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELLED])
+def test_an_earlier_end_is_not_told_once_the_job_is_queued_again_by_whomever(
+    state: State, found: Statuses, ledger: Ledger, live: LiveState, job: str
+) -> None:
+    ledger.commit(record_of(job, state))
+    assert found.look("local", job).state is state
     ledger.store.delete(f"local/jobs/{job}/result.json")
     live.mark_queued([job])
-    clock[0] += module.SURELY
     assert found.look("local", job).state is State.SUBMITTED
 
 

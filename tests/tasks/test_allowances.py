@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from medgemma_tasks.allowances import Allowances, Asked
 from medgemma_tasks.settings import Settings
 from tests.parts import JOB, OTHER_JOB
+
+EVENING = datetime(2026, 11, 26, 23, 59, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -23,11 +27,27 @@ def test_a_minutes_worth_may_come_at_once_and_then_one_has_to_wait(allowances: A
 
 
 def test_a_job_that_was_given_back_does_not_count(allowances: Allowances) -> None:
-    assert [allowances.take_job("local", "one", 2) for _ in range(2)] == [0, 0]
-    assert 1 <= allowances.take_job("local", "one", 2) <= 86_401
-    allowances.give_back_job("local", "one")
-    assert allowances.take_job("local", "one", 2) == 0
-    assert allowances.take_job("local", "one", 2) > 0
+    assert [allowances.take_job("local", "one", 2, EVENING) for _ in range(2)] == [0, 0]
+    assert allowances.take_job("local", "one", 2, EVENING) == 61
+    allowances.give_back_job("local", "one", EVENING)
+    assert allowances.take_job("local", "one", 2, EVENING) == 0
+    assert allowances.take_job("local", "one", 2, EVENING) > 0
+
+
+def test_one_that_is_given_back_after_midnight_is_none_of_the_new_day(
+    allowances: Allowances,
+) -> None:
+    tomorrow = EVENING + timedelta(hours=1)
+    allowances.take_job("local", "one", 1, EVENING)
+    allowances.give_back_job("local", "one", EVENING)
+    assert allowances.take_job("local", "one", 1, tomorrow) == 0
+    assert allowances.take_job("local", "one", 1, tomorrow) > 0
+
+
+def test_what_redis_forgot_meanwhile_is_not_given_back(allowances: Allowances) -> None:
+    allowances.give_back_job("local", "one", EVENING)
+    assert allowances.take_job("local", "one", 1, EVENING) == 0
+    assert allowances.take_job("local", "one", 1, EVENING) > 0
 
 
 def test_a_key_stands_for_what_it_was_used_for_first(allowances: Allowances) -> None:

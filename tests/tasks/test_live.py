@@ -186,3 +186,12 @@ def test_an_unreachable_redis_is_named_without_credentials_and_soon() -> None:
     assert time.monotonic() - start < 5.0
     assert "127.0.0.1:9" in caught.value.message
     assert "secret" not in caught.value.message + repr(settings)
+
+
+def test_a_message_of_another_form_deafens_nobody(live: LiveState) -> None:
+    with live.hearing(every_tenant=True) as bells:
+        with live.connected() as redis:
+            redis.publish("medgemma:done:of:another:form", "1")
+        live.announce(JOB)
+        heard = [bell for _ in range(2) for bell in bells.rung_for(0.5)]
+    assert ("local", JOB) in heard

@@ -55,6 +55,11 @@ class GatewayProcess:
         """Bytes that it has in memory."""
         return psutil.Process(self.pid).memory_info().rss
 
+    def most_memory(self) -> int:
+        """Most bytes that it ever had in memory."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
     @property
     def pid(self) -> int:
         assert self._process is not None

@@ -53,6 +53,15 @@ def test_what_the_framework_turns_away_is_a_problem_too(
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+def test_a_slash_too_many_leads_nowhere(api: httpx.Client, ours: Header) -> None:
+    for answer in (
+        api.post("/v1/explanations/", headers=ours, content=b"x"),
+        api.get("/v1/models/", headers=ours),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (404, "route_not_found")
+        assert "location" not in answer.headers
+
+
 def test_another_kind_of_body_is_told_so(api: httpx.Client, ours: Header) -> None:
     answer = api.post("/v1/explanations", headers=ours, content=b"x")
     assert (answer.status_code, answer.json()["code"]) == (415, "upload_unknown_type")

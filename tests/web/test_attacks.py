@@ -16,6 +16,7 @@ from tests.web.gateway import GatewayProcess, answer, status_of
 
 FORM = "Content-Type: multipart/form-data; boundary=b"
 PART = '--b\r\nContent-Disposition: form-data; name="images"; filename="x"\r\n\r\n'
+ASKS = '--b\r\nContent-Disposition: form-data; name="request"\r\n\r\n{"prompt": "Large?"}\r\n'
 HALF_OPEN = 1000
 FLAT = 60_000_000
 """Bytes by which the memory of the gateway may grow."""
@@ -146,3 +147,25 @@ def drip(connection: socket.socket) -> None:
             time.sleep(0.2)
     except OSError:
         pass
+
+
+def test_large_uploads_at_the_same_time_are_read_one_after_the_other(hasty: GatewayProcess) -> None:
+    size, before = 40_000_000, hasty.most_memory()
+    body = (ASKS + PART).encode() + bytes(size) + b"\r\n--b--"
+    start = threading.Barrier(4)
+    told: list[int] = []
+
+    def upload() -> None:
+        with hasty.connection(hasty.post(FORM, f"Content-Length: {len(body)}")) as connection:
+            connection.sendall(body[:-1])
+            start.wait(20)
+            connection.sendall(body[-1:])
+            told.append(status_of(answer(connection)))
+
+    uploads = [threading.Thread(target=upload) for _ in range(4)]
+    for one in uploads:
+        one.start()
+    for one in uploads:
+        one.join()
+    assert told == [422] * 4
+    assert hasty.most_memory() - before < 2 * size

@@ -33,6 +33,7 @@ def test_a_stream_tells_each_change_and_ends_with_the_job(api: httpx.Client, our
     where = ask(api, ours, "sleep 1.5 watched").headers["Location"]
     with api.stream("GET", f"{where}/events", headers=ours) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
+        assert stream.headers["x-accel-buffering"] == "no"
         told = list(events(stream.iter_lines()))
     assert told[-1]["state"] == "succeeded"
     assert "running" in {status["state"] for status in told}

@@ -38,6 +38,7 @@ def make_app(settings: Settings, web: WebSettings, keys: KeyRing) -> FastAPI:
         version=version("medgemma-explainer"),
         docs_url=None,  # its page would come from another host
         redoc_url=None,
+        redirect_slashes=False,  # behind a proxy it would lead from https to http, body and all
         lifespan=lifespan,
     )
     app.state.backend = backend

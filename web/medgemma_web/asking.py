@@ -20,6 +20,10 @@ from pydantic import (
 from medgemma_client.errors import InvalidRequest
 from medgemma_web.problems import faults
 
+MOST_COMMAS = 50_000
+"""In the JSON of a question, texts included. It has no more values than commas, give or take its
+depth, and each that is read needs 30 times its own bytes. Base64 has none."""
+
 Words = StrictStr | list[StrictStr] | None
 Side = Literal["patient-right", "patient-left", "unknown"]
 Top = Literal["patient-head", "patient-feet", "patient-front", "patient-back", "unknown"]
@@ -107,6 +111,11 @@ def read_question_with_images(text: bytes | str) -> QuestionWithImages:
 
 
 def _read(kind: type[Q], text: bytes | str) -> Q:
+    commas = text.count(",") if isinstance(text, str) else text.count(b",")
+    if commas > MOST_COMMAS:
+        raise InvalidRequest(
+            f"The question has more than {MOST_COMMAS:,} commas. Ask a shorter one."
+        )
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:

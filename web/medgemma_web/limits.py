@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends
@@ -40,8 +41,8 @@ async def limited(key: Annotated[ApiKey, Depends(caller)], service: Service) -> 
 async def one_job(service: Backend, key: ApiKey) -> AsyncIterator[None]:
     """Count a job of today, and uncount it where it is not submitted. Raises QuotaUsedUp,
     BrokerUnreachable."""
-    most = key.jobs_per_day or service.web.jobs_per_day
-    wait = await service.quick(lambda: service.allowances.take_job(key.tenant, key.id, most))
+    most, now = key.jobs_per_day or service.web.jobs_per_day, datetime.now(UTC)
+    wait = await service.quick(lambda: service.allowances.take_job(key.tenant, key.id, most, now))
     if wait > 0:
         raise QuotaUsedUp(
             f"This key may submit {most} jobs a day (UTC); that is used up.",
@@ -52,7 +53,7 @@ async def one_job(service: Backend, key: ApiKey) -> AsyncIterator[None]:
         yield
     except BaseException:
         with suppress(BrokerUnreachable):
-            await service.quick(lambda: service.allowances.give_back_job(key.tenant, key.id))
+            await service.quick(lambda: service.allowances.give_back_job(key.tenant, key.id, now))
         raise
 
 

@@ -45,6 +45,9 @@ STATUS: dict[type[errors.MedGemmaError], int] = {
 OF_HTTP = {404: "route_not_found", 405: "method_not_allowed", 413: "upload_too_large"}
 """Codes of what the framework itself turns away."""
 
+MOST_FAULTS = 10
+"""Of one question, that are told."""
+
 RETRY_SECONDS = 5
 """What a caller is told to wait who met a part that was away."""
 
@@ -132,13 +135,15 @@ def defect(error: BaseException) -> JSONResponse:
 
 def faults(found: Iterable[ErrorDetails] | Iterable[dict[str, Any]]) -> str:
     """What a validation found, in words that quote nothing of what was sent."""
-    told = []
+    told: dict[str, None] = {}  # in order, and none twice
     for fault in found:
         place, message = tuple(fault["loc"]), fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":  # its place is what was sent
             place, message = place[:-1], "has a field that is not known here"
-        told.append(" ".join([".".join(map(str, place)) or "It", message]))
-    return "; ".join(dict.fromkeys(told)) + "."
+        told[" ".join([".".join(map(str, place)) or "It", message])] = None
+        if len(told) == MOST_FAULTS:
+            break
+    return "; ".join(told) + "."
 
 
 def handle_problems(app: FastAPI) -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
@@ -34,7 +35,31 @@ PART_BYTES = 8 * 2**20
 
 
 class _Parser(MultiPartParser):
+    """Takes texts in UTF-8 alone, where its base guesses, and no form that breaks off."""
+
     spool_max_size = 64 * 2**10
+    _ended = False
+
+    async def parse(self) -> FormData:
+        _, options = parse_options_header(self.headers["content-type"])
+        if options.get(b"charset", b"utf-8").lower() != b"utf-8":
+            raise MultiPartException("Its charset is not UTF-8.")
+        form = await super().parse()
+        if not self._ended:
+            await form.close()
+            raise MultiPartException("It breaks off before its last boundary.")
+        return form
+
+    def on_part_end(self) -> None:
+        if self._current_part.file is None:
+            try:
+                self._current_part.data.decode()
+            except UnicodeDecodeError:
+                raise MultiPartException("A part that is a text is not UTF-8.") from None
+        super().on_part_end()
+
+    def on_end(self) -> None:
+        self._ended = True
 
 
 class Uploads:
@@ -44,6 +69,7 @@ class Uploads:
         self._web = web
         self._max_files = max_images + 2  # one more is told by the client, in better words
         self.under_way = 0
+        self._held, self._room = 0, asyncio.Condition()
 
     @asynccontextmanager
     async def admitted(self, request: Request) -> AsyncIterator[None]:
@@ -62,6 +88,21 @@ class Uploads:
             yield
         finally:
             self.under_way -= 1
+
+    @asynccontextmanager
+    async def in_memory(self, size: int) -> AsyncIterator[None]:
+        """Be one of those whose files are read, so many bytes, once there is room: all together
+        have as many as one body may. Who waits has its files on the disk."""
+        async with self._room:
+            most = self._web.max_upload_bytes
+            await self._room.wait_for(lambda: self._held == 0 or self._held + size <= most)
+            self._held += size
+        try:
+            yield
+        finally:
+            async with self._room:
+                self._held -= size
+                self._room.notify_all()
 
     async def json(self, request: Request) -> bytes:
         """The whole of a JSON body. Raises UploadTooLarge, UploadTooSlow."""

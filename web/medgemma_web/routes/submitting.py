@@ -14,7 +14,9 @@ from medgemma_web.answers import Accepted, JobStatus
 from medgemma_web.asking import Question, read_question, read_question_with_images
 from medgemma_web.described import SUBMITTED, SUBMITTING, problems
 from medgemma_web.limits import Caller, one_job
-from medgemma_web.uploads import JSON, kind_of
+from medgemma_web.uploads import JSON, PART_BYTES, kind_of
+
+PARTS = {"request", "images", "study"}
 
 router = APIRouter()
 
@@ -54,19 +56,29 @@ async def submit(
         else:
             async with service.uploads.form(request) as form:
                 question = await service.heavy(lambda: read_question(_question(form)))
-                job = await ask(question, **await service.heavy(lambda: _pictures(form)))
+                async with service.uploads.in_memory(_size(form)):
+                    job = await ask(question, **await service.heavy(lambda: _pictures(form)))
     status = JobStatus.of(await service.status(key.tenant, job.id, changed=True))
     response.headers["Location"] = status.links.self
     return Accepted(**dict(status), notes=job.notes)
 
 
 def _question(form: FormData) -> bytes | str:
+    if set(form) - PARTS or len(form.getlist("request")) > 1:
+        raise UploadMalformed("The form has one part named request, and files; nothing else.")
     part = form.get("request")
-    if isinstance(part, UploadFile):
-        return part.file.read()
     if part is None:
         raise UploadMalformed("The form has no part named request, with the question as JSON.")
-    return part
+    if isinstance(part, str):
+        return part
+    if (part.size or 0) > PART_BYTES:
+        raise UploadMalformed(f"The part named request has more than {PART_BYTES:,} bytes.")
+    return part.file.read()
+
+
+def _size(form: FormData) -> int:
+    """Bytes of all its files."""
+    return sum(part.size or 0 for _, part in form.multi_items() if isinstance(part, UploadFile))
 
 
 def _pictures(form: FormData) -> dict[str, Any]:
