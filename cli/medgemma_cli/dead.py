@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medgemma_cli.jobs import Json
+from medgemma_cli.terminal import folded
 from medgemma_tasks.errors import JobNotFailed
 
 if TYPE_CHECKING:
@@ -45,11 +47,13 @@ def dead(
             print(_told(death))
     if not as_json:
         print(f"{number} in all" if number else "none")
+        if sys.stdout.isatty():
+            print(folded(_next(number, all_codes=all_codes), sys.stdout))
 
 
 def requeue(
     job_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[JOB]...", help="Jobs that ended badly.")
+        list[str] | None, typer.Argument(metavar="JOB", help="Jobs that ended badly.")
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="All that `dead` lists without options.")
@@ -78,6 +82,13 @@ def requeue(
         if not as_json:
             print(f"{job_id} queued", flush=True)
     print(json.dumps({"requeued": done}) if as_json else f"{len(done)} queued again")
+
+
+def _next(number: int, *, all_codes: bool) -> str:
+    """What can be done about them, for eyes."""
+    if number:
+        return "Once the cause is known: medgemma-explainer requeue JOB"
+    return "No job failed." if all_codes else "--all-codes lists whatever else failed."
 
 
 def _line(job: DeadJob) -> str:

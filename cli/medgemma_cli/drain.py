@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medgemma_cli.jobs import Json
+from medgemma_cli.terminal import folded
 from medgemma_tasks.errors import BrokerUnreachable, InvalidRequest
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ STILL_HOLD = 1
 def drain(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Workers, as `queue` names them."),
+        typer.Argument(metavar="NAME", help="Workers, as `queue` names them."),
     ] = None,
     host: Annotated[str | None, typer.Option(help="All of this host.", show_default=False)] = None,
     here: Annotated[
@@ -74,7 +75,11 @@ def drain(
         if not meant:
             print("There is no such worker.")
         for model in [] if undo else _left_alone(team, meant):
-            print(f"No other worker of {model} is ready: its jobs wait.", file=sys.stderr)
+            word = f"No other worker of {model} is ready: its jobs wait."
+            print(folded(word, sys.stderr), file=sys.stderr)
+        if meant and not undo and sys.stderr.isatty():
+            word = "It lasts until they are stopped; the same with --undo lets them in again."
+            print(folded(word, sys.stderr), file=sys.stderr)
     holding = _wait(live, meant, wait, None if as_json else print) if wait is not None else []
     if as_json:
         told = {"undone" if undo else "drained": [worker.name for worker in meant]}

@@ -22,6 +22,7 @@ from medgemma_cli.study import (
     asked_study,
 )
 from medgemma_cli.telling import print_result
+from medgemma_cli.terminal import folded
 from medgemma_tasks.errors import InvalidRequest, JobNotFinished, WaitTimeout
 
 if TYPE_CHECKING:
@@ -281,4 +282,4 @@ def _print_status(status: Status, as_json: bool) -> None:
         words.append(f"({in_words(status)})")
     if status.error is not None:
         words.append(f"{status.error.message} [{status.error.code}]")
-    print(*words)
+    print(folded(" ".join(map(str, words)), sys.stdout))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
-import textwrap
 from typing import Annotated, NoReturn
 
 import typer
@@ -21,6 +19,7 @@ from medgemma_cli import reconcile as reconcile_command
 from medgemma_cli import serve as serve_command
 from medgemma_cli import sweep as sweep_command
 from medgemma_cli import worker as worker_command
+from medgemma_cli.terminal import folded
 from medgemma_tasks.errors import InternalError, InvalidRequest, MedGemmaError
 
 WRONG_USAGE = 2
@@ -104,17 +103,8 @@ def _end(status: int, code: str, message: str) -> NoReturn:
     if _for_machines():
         print(json.dumps({"error": {"code": code, "message": message}}))
     else:
-        print(_folded(f"{message} [{code}]"), file=sys.stderr)
+        print(folded(f"{message} [{code}]", sys.stderr), file=sys.stderr)
     sys.exit(status)
-
-
-def _folded(line: str) -> str:
-    """For eyes, lines that break between words; in a pipe or a log it stays one line."""
-    if not sys.stderr.isatty():
-        return line
-    width = shutil.get_terminal_size().columns
-    # What is to be copied, a command or an address, is not hyphenated.
-    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
 
 
 def _for_machines() -> bool:

@@ -6,14 +6,15 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from medgemma_cli.jobs import Json
+from medgemma_cli.terminal import folded, table
 from medgemma_tasks.errors import BrokerUnreachable
 
 if TYPE_CHECKING:
@@ -21,17 +22,11 @@ if TYPE_CHECKING:
     from medgemma_tasks.live import LiveState
     from medgemma_tasks.models import WorkerHealth
 
-SHORT_ID = 12
+SHORT_ID = 8
 """Digits of a job's id in a terminal. A pipe, and --json, have them all."""
-
-NARROWEST = 8
-"""Characters to which a long name may be cut in a terminal."""
 
 EVERY = 2.0
 """Seconds between two looks of --watch."""
-
-CLEARED = "\x1b[H\x1b[2J\x1b[3J"
-"""What empties a terminal."""
 
 NONE = "-"
 
@@ -49,14 +44,15 @@ def queue(
     from medgemma_tasks.live import LiveState
     from medgemma_tasks.settings import load_settings
 
-    if watch and (as_json or not sys.stdout.isatty()):
+    if watch and (as_json or not _can_watch()):
         raise typer.BadParameter("--watch is for a terminal; else call it again and again")
     live = LiveState(load_settings())
-    while watch:
-        _show_anew(live)
-        time.sleep(EVERY)
+    if watch:
+        _watch(live)
     found = _look(live)
-    print(_as_json(found)) if as_json else _show(found)
+    if found.trouble:
+        print(found.trouble, file=sys.stderr)
+    print(_as_json(found) if as_json else "\n".join(_lines(found)))
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,8 @@ class _Found:
     queues: Sequence[Waiting]
     team: Sequence[WorkerHealth]
     lost: Mapping[str, int]
+    trouble: str
+    """A sentence about what could not be found out."""
 
 
 def _look(live: LiveState) -> _Found:
@@ -73,24 +71,54 @@ def _look(live: LiveState) -> _Found:
     from medgemma_tasks import backlog, workers
 
     live.ping()
+    requests = _Requests(live)
     with live.connected() as redis:
-        queues = backlog.waiting(redis, _Requests(live).submitted_at)
+        queues = backlog.waiting(redis, requests.submitted_at)
         team = workers.workers(redis)
-    return _Found(queues, team, live.dropped())
+    return _Found(queues, team, live.dropped(), requests.trouble)
 
 
-def _show_anew(live: LiveState) -> None:
-    """Over what stood there, once all is known: nothing flickers while Redis is asked."""
-    found: _Found | str
+def _can_watch() -> bool:
+    from rich.console import Console
+
+    console = Console()
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+def _watch(live: LiveState) -> NoReturn:
+    """On a screen of its own, which Ctrl-C leaves as it was; written over in one go."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=Console(), screen=True, auto_refresh=False) as screen:
+        while True:
+            now = f"{datetime.now():%H:%M:%S}, and again every {EVERY:.0f} s; Ctrl-C ends it.\n\n"
+            shown = Text(now, "dim", no_wrap=True, overflow="ellipsis", end="")
+            shown.append("\n".join(_fitting(_looked(live))), "not dim")
+            screen.update(shown, refresh=True)
+            time.sleep(EVERY)
+
+
+def _looked(live: LiveState) -> list[str]:
+    """What is there, or why that is not known."""
     try:
         found = _look(live)
     except BrokerUnreachable as error:
-        found = error.message
-    print(CLEARED, end="")
-    if isinstance(found, str):
-        print(f"{found} Asked again in {EVERY:.0f} s.")
-    else:
-        _show(found)
+        return folded(error.message, sys.stdout).splitlines()
+    text = "\n".join([*_lines(found, least=_LEAST), *([found.trouble] if found.trouble else [])])
+    return text.splitlines()
+
+
+def _fitting(lines: list[str]) -> list[str]:
+    """As many of them as the screen has room for below its two of ours."""
+    room = max(shutil.get_terminal_size().lines - 2, 1)
+    if len(lines) <= room:
+        return lines
+    return [
+        *lines[: room - 1],
+        f"... and {len(lines) - room + 1} more lines: make the window higher.",
+    ]
 
 
 def _as_json(found: _Found) -> str:
@@ -104,21 +132,22 @@ def _as_json(found: _Found) -> str:
     )
 
 
-def _show(found: _Found) -> None:
+def _lines(found: _Found, least: Mapping[str, int] | None = None) -> Iterator[str]:
     queues, team, lost = found.queues, found.team, found.lost
     now = datetime.now(UTC)
     if queues:
-        print_table([_QUEUES, *(_queue(queue, now) for queue in queues)], cut=(0,))
+        rows = [_QUEUES, *(_queue(queue, now) for queue in queues)]
+        yield from table(rows, cut=_NAMES, right=_NUMBERS, least=least)
     else:
-        print("Nothing is queued.")
+        yield "Nothing is queued."
     if team:
-        print()
+        yield ""
         rows = [_WORKERS, *(_worker(worker, now) for worker in team)]
         if len({worker.model for worker in team}) == 1:
             rows = [row[1:] for row in rows]
-        print_table(rows, cut=(0, 1, 2)[: len(rows[0]) - 7])
+        yield from table(rows, cut=_NAMES, right=_NUMBERS, least=least)
     for word in (*_bulk_first(team), *_dropped(lost), *_missing(queues, team)):
-        print(f"\n{word}")
+        yield f"\n{folded(word, sys.stdout)}"
 
 
 class _Requests:
@@ -129,6 +158,7 @@ class _Requests:
 
         self._live = live
         self._store = Store(live.settings)
+        self.trouble = ""
 
     def submitted_at(self, tenant: str, job_id: str) -> datetime | None:
         from medgemma_tasks.errors import MedGemmaError
@@ -137,13 +167,17 @@ class _Requests:
         try:
             request = Ledger(self._store, self._live.of_tenant(tenant)).request(job_id)
         except MedGemmaError as error:
-            print(f"The age of the oldest job is not known ({error.code}).", file=sys.stderr)
+            self.trouble = f"The age of the oldest job is not known ({error.code})."
             return None
         return None if request is None else request.submitted_at
 
 
 _QUEUES = ["MODEL", "QUEUE", "MESSAGES", "JOBS", "OLDEST", "DELIVERED"]
 _WORKERS = ["MODEL", "WORKER", "DEVICE", "STATE", "FOR", "JOB", "STAGE", "DONE", "BEAT"]
+_NAMES = {"MODEL", "WORKER", "DEVICE"}
+_NUMBERS = {"MESSAGES", "JOBS", "OLDEST", "DELIVERED", "FOR", "DONE", "BEAT"}
+_LEAST = {"OLDEST": 6, "STATE": 8, "FOR": 6, "JOB": SHORT_ID, "STAGE": 10, "BEAT": 4}
+"""Characters that these have whatever is in them, while it is watched."""
 
 
 def _queue(queue: Waiting, now: datetime) -> list[str]:
@@ -159,9 +193,12 @@ def _worker(worker: WorkerHealth, now: datetime) -> list[str]:
     beat = NONE if worker.beat_seconds is None else _seconds(worker.beat_seconds)
     names = [worker.model, worker.name, worker.device]
     since = _since(worker.since, now)
-    # A state of its own to whoever waits for it.
-    state = DRAINED if worker.drained else worker.state.value
-    return [*names, state, since, job, stage, str(worker.done), beat]
+    return [*names, _state(worker), since, job, stage, str(worker.done), beat]
+
+
+def _state(worker: WorkerHealth) -> str:
+    """One that drains and is done with that has a state of its own: somebody waits for it."""
+    return DRAINED if worker.drained else worker.state.value
 
 
 def _missing(queues: Sequence[Waiting], team: Sequence[WorkerHealth]) -> list[str]:
@@ -191,7 +228,7 @@ def _dropped(lost: Mapping[str, int]) -> list[str]:
 
 def _states(team: Sequence[WorkerHealth]) -> str:
     """How many workers are in which state, in words."""
-    states = [worker.state.value for worker in team]
+    states = [_state(worker) for worker in team]
     counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
     return ", ".join(counts) + "."
 
@@ -207,33 +244,3 @@ def _seconds(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds // size:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def print_table(rows: Sequence[Sequence[str]], cut: Sequence[int]) -> None:
-    """Rows of text below each other; numbers to the right.
-
-    In a terminal that is too narrow the columns ``cut`` are shortened, the widest first.
-    """
-    columns: list[Any] = list(zip(*rows, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    if sys.stdout.isatty():
-        excess = sum(widths) + 2 * (len(widths) - 1) - shutil.get_terminal_size().columns
-        while excess > 0 and (widest := max(cut, key=lambda k: widths[k])) is not None:
-            if widths[widest] <= NARROWEST:
-                break
-            widths[widest] -= 1
-            excess -= 1
-    for row in rows:
-        cells = [
-            text.rjust(width) if right else _shortened(text, width).ljust(width)
-            for text, width, right in zip(row, widths, map(_numeric, columns), strict=True)
-        ]
-        print("  ".join(cells).rstrip())
-
-
-def _shortened(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def _numeric(column: Sequence[str]) -> bool:
-    return all(text == NONE or text[0].isdecimal() for text in column[1:])

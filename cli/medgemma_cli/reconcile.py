@@ -21,7 +21,7 @@ def reconcile(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN|JOB]...",
+            metavar="RUN|JOB",
             help="All jobs of a run, or one, of MEDGEMMA_TENANT; all tenants' where none is named.",
         ),
     ] = None,

@@ -24,6 +24,10 @@ _SHARE = {
 _CELLS = 20
 """Characters of the bar in a notebook's line."""
 
+_WORDS = 15
+"""Characters of the words before a terminal's bar, so that it stays where it is: no stage has more,
+and few places in a queue."""
+
 _one = Lock()
 """Held by the one whose bar is shown."""
 
@@ -70,10 +74,11 @@ def _bar() -> Iterator[Watcher]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("submitted", total=1.0)
+        task = bar.add_task("submitted".ljust(_WORDS), total=1.0)
 
         def watch(status: Status) -> None:
-            bar.update(task, description=in_words(status), completed=overall(status))
+            words = in_words(status).ljust(_WORDS)
+            bar.update(task, description=words, completed=overall(status))
 
         yield watch
 

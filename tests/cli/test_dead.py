@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -45,6 +46,19 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=60,
         check=False,
     )
+
+
+def in_terminal(*arguments: str) -> str:
+    """What a terminal shows of a command, by its end."""
+    ours, theirs = os.openpty()
+    said = b""
+    with subprocess.Popen([sys.executable, "-m", "medgemma_cli", *arguments], stdout=theirs):
+        os.close(theirs)
+        with suppress(OSError):  # nobody has its other end any more
+            while part := os.read(ours, 4096):
+                said += part
+        os.close(ours)
+    return said.decode()
 
 
 @pytest.fixture
@@ -110,6 +124,13 @@ def test_machines_get_a_line_for_each(client: Client) -> None:
     assert (found["job_id"], found["code"], found["attempts"]) == (job, "worker_lost", 3)
     assert [death["signal"] for death in found["deaths"]] == ["SIGKILL", None, None]
     assert "canary" not in said.stdout
+
+
+def test_in_a_terminal_it_is_said_what_can_be_done(client: Client) -> None:
+    assert "--all-codes lists whatever else failed." in in_terminal("dead")
+    assert "No job failed." in in_terminal("dead", "--all-codes")
+    failed(client, "What?")
+    assert "medgemma-explainer requeue JOB" in in_terminal("dead")
 
 
 def test_where_nothing_died_that_is_said(client: Client) -> None:

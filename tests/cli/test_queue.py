@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from medgemma_cli.queue import CLEARED, print_table
 from medgemma_client import Client
 from medgemma_tasks import workers
 from medgemma_tasks.backlog import tell_places
@@ -157,27 +159,18 @@ def test_with_redis_away_it_fails_by_name() -> None:
     assert json.loads(said.stdout)["error"]["code"] == "broker_unreachable"
 
 
-def test_status_tells_the_place_in_the_queue(jobs: list[str], stack_settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("place", "words"), [(0, "queued, next"), (1, "queued, 1 ahead"), (2, "queued, 2 ahead")]
+)
+def test_status_tells_the_place_in_the_queue(
+    jobs: list[str], stack_settings: Settings, place: int, words: str
+) -> None:
+    with LiveState(stack_settings).connected() as redis:
+        tell_places(redis, "phantom")  # which holds for some seconds
+    assert run("status", jobs[place]).stdout == f"{jobs[place]} submitted ({words})\n"
     with LiveState(stack_settings).connected() as redis:
         tell_places(redis, "phantom")
-    assert run("status", jobs[0]).stdout == f"{jobs[0]} submitted (queued, next)\n"
-    assert run("status", jobs[2]).stdout == f"{jobs[2]} submitted (queued, 2 ahead)\n"
-    assert json.loads(run("status", jobs[1], "--json").stdout)["ahead"] == 1
-
-
-@pytest.mark.parametrize("width", [80, 100, 200])
-def test_in_a_terminal_each_row_is_one_line_of_it(
-    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((width, 24)))
-    rows = [["NAME", "STATE", "DONE"], ["n" * 150, "setup failed", "7"], ["short", "busy", "12"]]
-    print_table(rows, cut=(0,))
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
-    assert max(map(len, lines)) == min(width, 150 + 2 + 12 + 2 + 4)
-    assert lines[1].endswith("setup failed     7")
-    assert ("…" in lines[1]) == (width < 170)
+    assert json.loads(run("status", jobs[place], "--json").stdout)["ahead"] == place
 
 
 def test_one_that_drains_is_told_from_one_that_is_drained(stack_settings: Settings) -> None:
@@ -185,7 +178,20 @@ def test_one_that_drains_is_told_from_one_that_is_drained(stack_settings: Settin
     say(stack_settings, WorkerState.DRAINING, "gpu-1@here", drained=True)
     said = run("queue").stdout.splitlines()
     assert [line.split()[2] for line in said[3:5]] == ["draining", "drained"]
-    assert said[-1] == "No worker is ready: 2 draining."
+    assert said[-1] == "No worker is ready: 1 draining, 1 drained."
+
+
+def test_what_is_a_number_stands_at_the_right_and_no_id_that_begins_like_one(
+    stack_settings: Settings,
+) -> None:
+    job = WorkersJob(job_id=JOB, tenant="local", attempt=1, stage=Stage.EXPLAINING)
+    say(stack_settings, WorkerState.BUSY, "gpu-0@here", job=job, done=7)
+    say(stack_settings, WorkerState.READY, "gpu-1@here", done=12)
+    head, busy, ready = run("queue").stdout.splitlines()[2:5]
+    place, end = head.index("JOB"), head.index("DONE") + 4
+    assert busy[place:].startswith(f"{JOB}  explaining")
+    assert ready[place:].startswith("-  ")
+    assert [line[:end].split()[-1] for line in (busy, ready)] == ["7", "12"]
 
 
 @pytest.mark.parametrize("arguments", [("--watch",), ("--watch", "--json")])
@@ -195,24 +201,51 @@ def test_in_a_pipe_nothing_is_watched(arguments: tuple[str, ...]) -> None:
     assert "--watch is for a terminal" in said.stderr
 
 
-def test_in_a_terminal_it_looks_again_and_again_until_it_is_told_to_stop(
-    stack_settings: Settings,
-) -> None:
+class Watched:
+    """What a terminal was told."""
+
+    def __init__(self, process: subprocess.Popen[bytes], terminal: int) -> None:
+        self.process, self._terminal = process, terminal
+        self.shown = b""
+
+    def until(self, word: bytes) -> None:
+        while word not in self.shown:
+            self.shown += os.read(self._terminal, 4096)
+
+
+@pytest.fixture
+def watching() -> Iterator[Watched]:
+    """--watch in a terminal of a few lines."""
     ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 9, 80, 0, 0))
     command = [sys.executable, "-m", "medgemma_cli", "queue", "--watch"]
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs)
+    environment = {**os.environ, "TERM": "xterm"}
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
     try:
-        shown = b""
-        while b"Nothing is queued" not in shown:
-            shown += os.read(ours, 4096)
-        say(stack_settings, WorkerState.READY)
-        while b"BEAT" not in shown:  # of the table of workers
-            shown += os.read(ours, 4096)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        yield Watched(process, ours)
     finally:
         process.kill()
         process.wait()
         os.close(ours)
-    assert shown.count(CLEARED.encode()) >= 2
+
+
+def test_in_a_terminal_it_looks_again_and_again_until_it_is_told_to_stop(
+    stack_settings: Settings, watching: Watched
+) -> None:
+    watching.until(b"Nothing is queued")
+    say(stack_settings, WorkerState.READY)
+    watching.until(b"BEAT")  # of the table of workers
+    watching.process.send_signal(signal.SIGINT)
+    watching.until(b"\x1b[?1049l")
+    assert watching.process.wait(30) == 130
+    assert watching.shown.count(b"\x1b[?1049h") == 1  # on a screen of its own
+    assert b"\x1b[3J" not in watching.shown  # which takes nothing of what stood above
+
+
+def test_what_has_no_room_on_the_screen_is_counted(
+    stack_settings: Settings, watching: Watched
+) -> None:
+    for number in range(9):
+        say(stack_settings, WorkerState.READY, f"gpu-{number}@here")
+    watching.until(b"... and 6 more lines: make the window higher.")

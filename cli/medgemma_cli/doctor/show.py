@@ -50,7 +50,9 @@ def as_json(findings: Sequence[Finding]) -> str:
 
 def in_sum(findings: Sequence[Finding]) -> str:
     counts = ", ".join(f"{number} {level}" for level, number in _counts(findings).items())
-    return f"{len(findings)} checks: {counts}."
+    wrong = [f"{one.part}, {one.check}" for one in findings if one.level is Level.FAILED]
+    told = f" To be mended: {'; '.join(wrong)}." if wrong else ""
+    return f"{len(findings)} checks: {counts}.{told}"
 
 
 def _counts(findings: Sequence[Finding]) -> dict[str, int]:
@@ -96,4 +98,4 @@ def _print_beside(console: object, head: object, text: str, style: str) -> None:
 def _pretty_sum(text: str) -> None:
     from rich.console import Console
 
-    Console(highlight=False).print(f"\n{text}", style="bold")
+    Console(highlight=False, markup=False).print(f"\n{text}", style="bold")

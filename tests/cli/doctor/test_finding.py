@@ -41,7 +41,9 @@ def test_behind_a_door_that_is_closed_nothing_is_looked_at() -> None:
         assert (second.level, second.found) == (Level.NOT_APPLICABLE, "See part, a.")
 
 
-def test_all_levels_are_counted() -> None:
+def test_all_levels_are_counted_and_what_failed_is_named_where_it_has_scrolled_by() -> None:
     found = list(examine(("part", [("a", fine), ("b", breaks)])))
-    assert in_sum(found) == "2 checks: 1 ok, 0 warning, 1 failed, 0 not applicable."
+    counts = "2 checks: 1 ok, 0 warning, 1 failed, 0 not applicable."
+    assert in_sum(found) == f"{counts} To be mended: part, b."
+    assert "To be mended" not in in_sum(found[:1])
     assert '"failed": 1' in as_json(found)
