@@ -20,7 +20,7 @@ from medgemma_tasks.queue import queue_names
 from medgemma_tasks.settings import load_settings
 from tests.alone import on_its_own
 from tests.cli.test_exporter import exporter
-from tests.deploy.scraping import DEPLOYED, WAIT, Prometheus, scraping
+from tests.deploy.prometheus import DEPLOYED, WAIT, Prometheus, scraping
 from tests.scraping import Scraped
 from tests.service.harness import ROOT, Service, WorkerProcess, until
 from tests.service.test_lanes import ask_batch
@@ -98,9 +98,21 @@ def _seen(prometheus: Prometheus) -> bool:
 def filled(expression: str, chosen: dict[str, str]) -> str:
     """An expression of the dashboard as Grafana asks it."""
     for name, value in {**chosen, "__rate_interval": RATE_INTERVAL}.items():
-        expression = re.sub(rf"\${name}\b", lambda _: value, expression)  # noqa: B023
+        expression = expression.replace(f"${name}", value)
     assert "$" not in expression
     return expression
+
+
+def numbers(scene: Scene, expression: str) -> list[tuple[dict[str, str], float]]:
+    """Once there are any: a scrape that takes too long leaves a second without."""
+    found: list[tuple[dict[str, str], float]] = []
+
+    def some() -> bool:
+        found[:] = scene.prometheus.values(expression)
+        return any(math.isfinite(value) for _, value in found)
+
+    until(some, WAIT, lambda: f"{expression}: {found}")
+    return found
 
 
 def choices(scene: Scene, name: str) -> list[str]:
@@ -113,8 +125,8 @@ def choices(scene: Scene, name: str) -> list[str]:
 
 
 def test_every_part_is_asked_and_answers(scene: Scene) -> None:
-    found = {labels["job"]: up for labels, up in scene.prometheus.values("up")}
-    assert found == dict.fromkeys(PARTS, 1)
+    until(lambda: scene.prometheus.healthy() == PARTS, WAIT, scene.prometheus.targets)
+    assert {labels["job"] for labels, _ in numbers(scene, "up")} == PARTS
 
 
 def test_the_variables_of_the_dashboard_have_what_is_there_to_choose(scene: Scene) -> None:
@@ -137,8 +149,7 @@ def test_each_panel_has_numbers_whatever_is_chosen_and_a_name_for_each_line(
 ) -> None:
     one = {name: literally(choices(scene, name)[0]) for name in VARIABLES}
     for chosen in (EVERY, one):
-        found = scene.prometheus.values(filled(target["expr"], chosen))
-        assert any(math.isfinite(value) for _, value in found)
+        found = numbers(scene, filled(target["expr"], chosen))
     legend = target["legendFormat"]
     labels = set(re.findall(r"{{(\w+)}}", legend))
     for series, _ in found:
@@ -157,7 +168,7 @@ def test_the_first_job_that_ends_in_some_way_is_seen(scene: Scene) -> None:
 
     def shown(title: str, label: str) -> dict[str, float]:
         (target,) = next(panel["targets"] for panel in PANELS if panel["title"] == title)
-        found = scene.prometheus.values(filled(target["expr"], EVERY))
+        found = numbers(scene, filled(target["expr"], EVERY))
         return {labels[label]: value for labels, value in found}
 
     assert shown("Failures in an hour, by code", "code") == FAILED
@@ -186,7 +197,7 @@ def test_what_keda_asks_for_is_one_number_of_the_exporter(scene: Scene) -> None:
         assert re.fullmatch(r'(\w+="[^"]+",?)+', chosen)
         assert text.families[name].type == "gauge"
         said = text.value(name, **dict(re.findall(r'(\w+)="([^"]+)"', chosen)))
-        ((_, seen),) = scene.prometheus.values(selector)
+        ((_, seen),) = numbers(scene, selector)
         assert said is not None
         found[name] = (said, seen)
     assert found["medgemma_pending_jobs"] == (3, 3)
@@ -216,7 +227,7 @@ def test_an_alert_is_told_when_its_cause_is_there_and_of_whom(scene: Scene) -> N
     until(lambda: scene.prometheus.values("sum(medgemma_workers)") == [({}, 0)], WAIT)
     scene.service.ask("Is anybody there?")
     told("MedgemmaNoReadyWorker", model=MODEL)
-    assert scene.prometheus.healthy() == PARTS - {"worker"}
+    until(lambda: scene.prometheus.healthy() == PARTS - {"worker"}, WAIT)
 
     scene.exporter.kill()
     told("MedgemmaExporterDown")
