@@ -227,6 +227,19 @@ def test_the_scale_says_what_its_colours_are_not(opened: Open) -> None:
     expect(told.get_by_text("this map alone")).to_be_hidden()
 
 
+def test_in_the_readers_own_colours_measures_and_what_is_chosen_still_show(opened: Open) -> None:
+    page = opened("words", forced_colors="active").page
+    ground = "element => getComputedStyle(element).backgroundColor"
+    word, other = page.locator("#words .chosen"), page.locator("#words .word:not(.chosen)").first
+    assert word.evaluate(ground) != other.evaluate(ground)
+    zones = {zone.evaluate(ground) for zone in page.locator(".zone").all()}
+    parts = {part.evaluate(ground) for part in page.locator("#shares span").all()}
+    assert len(zones) > 2
+    assert len(parts) == 4
+    picked, rest = page.locator("[name=scale] + span").all()
+    assert picked.evaluate(ground) != rest.evaluate(ground)
+
+
 def test_without_javascript_the_first_map_is_shown(opened: Open) -> None:
     watched = opened("words", java_script_enabled=False)
     assert watched.page.locator("img.layer").is_visible()

@@ -76,6 +76,10 @@ def test_of_several_files_the_one_that_is_refused_is_marked(
     page.get_by_role("button", name="Remove notes.png").click()
     expect(page.locator(".alert")).to_have_count(0)
     expect(marked).to_have_count(0)
+    study = tmp_path / "study.zip"
+    study.write_bytes(b"PK")
+    page.locator("#files").set_input_files(study)
+    assert trouble(page) == "A zip of a study goes alone, without other files."
     assert_only_refused(watched, gateway.url)
 
 

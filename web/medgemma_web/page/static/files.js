@@ -31,7 +31,7 @@ export function wrong() {
 /** What the gateway takes: more of it is told before it is sent. */
 export function limitTo(found) {
   limits = found;
-  const sentence = tooMuch();
+  const sentence = chosen.length ? wrong() : null;
   if (sentence) changed(sentence);
 }
 
@@ -138,13 +138,16 @@ function draw() {
   $("pick").classList.toggle("some", chosen.length > 0);
   $("pick").classList.toggle("one", single());
   $("drop-text").textContent = chosen.length ? "Add another" : "Drop an image here, or choose one";
-  changed(tooMuch());
+  changed(chosen.length ? wrong() : null);
 }
 
 export function thumbnail(name, address) {
-  if (address) return el("img", { src: address, alt: "" });
-  const kind = /\.(zip|tiff?)$/i.exec(name)?.[1].toUpperCase() ?? "DICOM";
-  return el("span", { className: "kind" }, kind.replace(/^TIF$/, "TIFF"));
+  const kind = /\.(zip|tiff?|png|jpe?g)$/i.exec(name)?.[1].toUpperCase() ?? "DICOM";
+  const words = el("span", { className: "kind" }, { TIF: "TIFF", JPG: "JPEG" }[kind] ?? kind);
+  if (!address) return words;
+  const image = el("img", { src: address, alt: "" });
+  image.onerror = () => image.replaceWith(words); // it only has the name of an image
+  return image;
 }
 
 function size(bytes) {

@@ -37,7 +37,7 @@ const LATER = "Your question is still in the form: ask again in a moment.";
 
 /** By code: a title, and what to do. The gateway's own sentence stands between them. */
 const KNOWN = {
-  away: ["The gateway does not answer", "Is it running, and are you on its network? A file that is far too large can look like this, too."],
+  away: ["The gateway does not answer", "Is it running, and are you on its network?"],
   key_unknown: ["This key is not known", `Check that you have all of it, or ask ${OPERATOR} for one.`],
   queue_full: ["The queue is full", LATER],
   too_many_requests: ["Too many requests", LATER],
