@@ -67,7 +67,7 @@ def scene(stack: EmbeddedStack, tmp_path_factory: pytest.TempPathFactory) -> Ite
         patch.setenv("MEDGEMMA_MODEL", MODEL)
         with (
             scraping(folder, ports, sooner) as prometheus,
-            exporter("--port", str(ports["exporter"])) as asked,
+            exporter("--port", str(ports["exporter"]), "--model", MODEL) as asked,
             WorkerProcess(folder, **limits, **watched) as worker,
             gateway,
         ):
@@ -209,11 +209,16 @@ def test_an_alert_is_told_when_its_cause_is_there_and_of_whom(scene: Scene) -> N
     worker = scene.service.worker
 
     def told(alert: str, **labels: str) -> None:
-        alerts = scene.prometheus.alerts
-        until(lambda: alerts().get(alert, {}).get("state") == "firing", WAIT, lambda: str(alerts()))
-        found = alerts()[alert]["labels"]
-        assert found.items() >= labels.items()
-        assert found.keys() == {"alertname", "severity", *labels}
+        wanted = {"alertname", "severity", *labels}
+
+        def fires() -> bool:
+            found = scene.prometheus.alerts().get(alert)
+            if found is None or found["state"] != "firing":
+                return False
+            said: dict[str, str] = found["labels"]
+            return said.keys() == wanted and said.items() >= labels.items()
+
+        until(fires, WAIT, lambda: str(scene.prometheus.alerts()))
 
     Path(f"{worker.ledger_path}.gate").touch()
     queue, _ = queue_names(MODEL)
@@ -224,10 +229,14 @@ def test_an_alert_is_told_when_its_cause_is_there_and_of_whom(scene: Scene) -> N
 
     worker.signal_all(signal.SIGKILL)
     # Not sooner: one that dies may yet take a job off its queue, and then none waits.
-    until(lambda: scene.prometheus.values("sum(medgemma_workers)") == [({}, 0)], WAIT)
+    until(
+        lambda: scene.prometheus.values("sum(medgemma_workers)") == [({}, 0)],
+        WAIT,
+        lambda: str(scene.prometheus.values("medgemma_workers")) + worker.log[-2000:],
+    )
     scene.service.ask("Is anybody there?")
     told("MedgemmaNoReadyWorker", model=MODEL)
-    until(lambda: scene.prometheus.healthy() == PARTS - {"worker"}, WAIT)
+    until(lambda: scene.prometheus.healthy() == PARTS - {"worker"}, WAIT, scene.prometheus.targets)
 
     scene.exporter.kill()
     told("MedgemmaExporterDown")
