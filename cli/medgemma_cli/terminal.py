@@ -12,13 +12,19 @@ NARROWEST = 8
 """Characters to which a long name may be cut."""
 
 
-def folded(line: str, stream: TextIO) -> str:
-    """For eyes, lines that break between words; in a pipe or a log it stays one line."""
+def folded(line: str, stream: TextIO, indent: int = 0) -> str:
+    """For eyes, lines that break between words, all but the first indented by so many characters;
+    in a pipe or a log it stays one line."""
     if not stream.isatty():
         return line
-    width = shutil.get_terminal_size().columns
-    # What is to be copied, a command or an address, is not hyphenated.
-    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(
+        line,
+        shutil.get_terminal_size().columns,
+        subsequent_indent=" " * indent,
+        # What is to be copied, a command or an address, is not hyphenated.
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def table(
