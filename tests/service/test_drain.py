@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from medgemma_cli.main import app
 from medgemma_tasks.layout import jobs_prefix
 from medgemma_tasks.models import WorkerHealth, WorkerState
 from medgemma_tasks.queue import make_app, publish, queue_names
+from medgemma_tasks.workers import say
 from tests.service.harness import Service, WorkerProcess, together, until
 from tests.service.test_health import Supervisor, becomes, said
 from tests.stub_engine import ANSWER, StubEngine
@@ -148,6 +150,28 @@ def test_that_redis_forgot_a_worker_does_not_mean_that_it_holds_nothing(
         open_gate(worker)
         assert waiting.result()[0] == 0
         assert held.status().state == "succeeded"
+
+
+def test_one_that_died_counts_as_empty_once_another_may_have_what_it_held(
+    idle: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime.now(UTC)
+    dead = WorkerHealth(
+        name="cpu@here",
+        host="here",
+        model="phantom",
+        device="cpu",
+        pid=1,
+        state=WorkerState.BUSY,
+        since=now,
+        started_at=now,
+        post="post",
+    )
+    monkeypatch.setenv("MEDGEMMA_VISIBILITY_TIMEOUT", "2")
+    with idle.live.connected() as redis:
+        say(redis, dead, 2)
+    status, printed = drain("cpu@here", "--wait", str(WAIT))
+    assert (status, "cpu@here holds nothing" in printed) == (0, True)
 
 
 def test_what_kubernetes_does_before_it_stops_a_pod_loses_and_doubles_nothing(

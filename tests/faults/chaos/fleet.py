@@ -81,7 +81,8 @@ class Worker:
         module = "medgemma_worker.supervisor.beside"
         try:
             found = psutil.Process(self.process.pid).children()
-            return [p.pid for p in found if (module in p.cmdline()) == beside]
+            alive = [p for p in found if p.status() != psutil.STATUS_ZOMBIE]
+            return [p.pid for p in alive if (module in p.cmdline()) == beside]
         except psutil.Error:
             return []
 
