@@ -80,8 +80,9 @@ class Statuses:
 
     def look(self, tenant: str, job_id: str) -> Status:
         """As ``Job.status``. It may be SURELY seconds old, that a job goes on OPEN seconds where it
-        was not heard that it ended, and a success SUCCEEDED seconds where it was purged. Whoever
-        put a job back, through whatever process, is told no earlier end from then on."""
+        was not heard that it ended, a success SUCCEEDED seconds where it was purged, and that
+        there is one EXISTS where it was deleted before it ended. Whoever put a job back, through
+        whatever process, is told no earlier end from then on."""
         key = tenant, check_job_id(job_id)
         glance = self._glance(key)
         with self._lock:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -170,3 +172,29 @@ def test_a_closed_client_holds_no_connection_and_takes_none_from_others(service:
         10.0,
         lambda: f"{connections(service.settings)}, not {before}",
     )
+
+
+FORKING = """
+import asyncio, os, sys
+from medgemma_client import AsyncClient
+
+async def ask(client):
+    job = await asyncio.wait_for(client.job(sys.argv[1]), 10)
+    return (await job.wait(10)).answer
+
+client = AsyncClient()
+asyncio.run(ask(client))
+child = os.fork()
+told = asyncio.run(ask(client))
+print(told, flush=True)
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_process_that_was_forked_uses_the_client_as_well(service: Service) -> None:
+    job = service.ask("Forked?")
+    job.wait(30)
+    command = [sys.executable, "-W", "ignore", "-c", FORKING, job.id]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == [ANSWER, ANSWER]

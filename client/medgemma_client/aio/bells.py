@@ -86,15 +86,19 @@ class LoopBells(Waiters[str]):
         super().__init__()
         self._live = live
         self._listens = False
+        self._thread: Thread | None = None
 
     @contextmanager
     def hearing(self, what: str) -> Iterator[LoopBell]:
         """Hear that a job ended. The bell also rings once it can be heard: look again then."""
         with super().hearing(what) as bell:
             with self._lock:
-                if not self._listens:
+                alive = self._thread is not None and self._thread.is_alive()  # not after a fork
+                if not (self._listens and alive):
                     self._listens = True
-                    Thread(target=self._listen, name="medgemma-bells", daemon=True).start()
+                    listens = Thread(target=self._listen, name="medgemma-bells", daemon=True)
+                    self._thread = listens
+                    listens.start()
             yield bell
 
     def _listen(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
@@ -19,10 +20,12 @@ T = TypeVar("T")
 
 
 class Threads:
-    """Made at the first call, and again at the first one after ``close``."""
+    """Made at the first call, and again at the first one after ``close``, or in a process that was
+    forked: threads stay behind there."""
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
         self._making = Lock()
 
     async def run(self, action: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
@@ -32,7 +35,7 @@ class Threads:
     async def close(self, last: Callable[[], None]) -> None:
         """Wait for the calls that run, end the threads, and do what is to be done last."""
         with self._making:
-            pool, self._pool = self._pool, None
+            pool, self._pool = self._there(), None
 
         def end() -> None:
             if pool is not None:
@@ -46,7 +49,10 @@ class Threads:
 
     def _begin(self, action: Callable[[], T]) -> Future[T]:
         with self._making:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(AT_ONCE, "medgemma")
+            self._pool = self._there() or ThreadPoolExecutor(AT_ONCE, "medgemma")
+            self._process = os.getpid()
             # With the caller's context, as asyncio.to_thread does it: traces hang on that.
             return self._pool.submit(copy_context().run, action)
+
+    def _there(self) -> ThreadPoolExecutor | None:
+        return self._pool if self._process == os.getpid() else None
