@@ -130,8 +130,9 @@ class Client:
         deadline counts.
 
         Nothing is written unless all of it can be used. Raises InputError and its kin for an
-        image, RequestError and its kin for the question, ModelNotServed, QueueFull, and
-        IdempotencyKeyReused where the key came with another question within a day.
+        image (details: ``image``, which one, from 0), RequestError and its kin for the question,
+        ModelNotServed, QueueFull, and IdempotencyKeyReused where the key came with another
+        question within a day.
         """
         from medgemma_client.images.reference import reference
 

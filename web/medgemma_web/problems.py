@@ -116,7 +116,7 @@ def problem_of(error: errors.MedGemmaError) -> JSONResponse:
     retry_after = error.details.get("retry_after")
     if retry_after is None and status == HTTPStatus.SERVICE_UNAVAILABLE:
         retry_after = RETRY_SECONDS
-    which = {name: error.details[name] for name in ("image",) if name in error.details}
+    which = {"image": error.details["image"]} if "image" in error.details else {}
     return problem(status, error.code, detail, retry_after=retry_after, **which)
 
 

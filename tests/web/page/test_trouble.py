@@ -13,7 +13,7 @@ from medgemma_tasks.models import ErrorRecord, State
 from medgemma_tasks.settings import Settings
 from tests.browser import Watch
 from tests.parts import record_of
-from tests.service.harness import Service
+from tests.service.harness import Service, until
 from tests.web.gateway import GatewayProcess
 from tests.web.page.conftest import Enter
 from tests.web.page.reading import assert_only_refused, job_in, key_of, report, trouble
@@ -150,6 +150,17 @@ def test_where_no_stream_comes_through_the_job_is_asked_about(
     report(page)
     looks = [url for url in watched.requests if url.endswith(job_in(page))]
     assert len(looks) >= 2
+
+
+def test_a_job_can_be_cancelled_before_anything_is_heard_of_it(
+    enter: Enter, ask: Ask, service: Service
+) -> None:
+    page = enter().page
+    page.route("**/events", lambda route: None)
+    ask(page, "sleep 60 unheard")
+    job = service.client.job(job_in(page))
+    page.get_by_role("button", name="Cancel").click()
+    until(lambda: job.status().state is State.CANCELLED, 10)
 
 
 def test_a_gateway_that_goes_away_is_waited_for(

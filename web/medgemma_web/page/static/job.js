@@ -68,7 +68,8 @@ export async function showJob(id, { known = false, notes = [] } = {}) {
   const signal = begin("Under way");
   $("notes").hidden = !notes.length;
   $("notes").querySelector("ul").replaceChildren(...notes.map((note) => el("li", {}, note)));
-  if (!known) asked(null, []);
+  if (known) offerCancel(() => cancel(id)); // also while nothing is heard of it
+  else asked(null, []);
   step("waiting", null, "Looking where it stands");
   focusTitle("job");
   const work = async () => {
