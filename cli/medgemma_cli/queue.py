@@ -81,8 +81,7 @@ def _look(live: LiveState) -> _Found:
 def _can_watch() -> bool:
     from rich.console import Console
 
-    console = Console()
-    return console.is_terminal and not console.is_dumb_terminal
+    return sys.stdout.isatty() and not Console(force_terminal=True).is_dumb_terminal
 
 
 def _watch(live: LiveState) -> NoReturn:
@@ -91,7 +90,7 @@ def _watch(live: LiveState) -> NoReturn:
     from rich.live import Live
     from rich.text import Text
 
-    with Live(console=Console(), screen=True, auto_refresh=False) as screen:
+    with Live(console=Console(force_terminal=True), screen=True, auto_refresh=False) as screen:
         while True:
             now = f"{datetime.now():%H:%M:%S}, and again every {EVERY:.0f} s; Ctrl-C ends it.\n\n"
             shown = Text(now, "dim", no_wrap=True, overflow="ellipsis", end="")
@@ -115,10 +114,8 @@ def _fitting(lines: list[str]) -> list[str]:
     room = max(shutil.get_terminal_size().lines - 2, 1)
     if len(lines) <= room:
         return lines
-    return [
-        *lines[: room - 1],
-        f"... and {len(lines) - room + 1} more lines: make the window higher.",
-    ]
+    more = len(lines) - room + 1
+    return [*lines[:-more], f"... and {more} more lines: make the window higher."]
 
 
 def _as_json(found: _Found) -> str:

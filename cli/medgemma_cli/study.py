@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from medgemma_cli.terminal import folded
 from medgemma_tasks.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def asked_study(
     number = int(series) if series is not None and series.isdecimal() else series
     found = client.read_study(study, prior=prior, series=number, **choices)
     for note in found.notes:
-        print(f"study: {note}", file=sys.stderr)
+        print(folded(f"study: {note}", sys.stderr, indent=7), file=sys.stderr)
     return found
 
 
