@@ -167,9 +167,9 @@ def test_one_that_died_counts_as_empty_once_another_may_have_what_it_held(
         started_at=now,
         post="post",
     )
-    monkeypatch.setenv("MEDGEMMA_VISIBILITY_TIMEOUT", "1")
+    monkeypatch.setenv("MEDGEMMA_VISIBILITY_TIMEOUT", "2")
     with idle.live.connected() as redis:
-        say(redis, dead, 1)
+        say(redis, dead, 4)
     status, printed = drain("cpu@here", "--wait", str(WAIT))
     assert (status, "cpu@here holds nothing" in printed) == (0, True)
 
