@@ -169,7 +169,7 @@ def test_one_that_died_counts_as_empty_once_another_may_have_what_it_held(
     )
     monkeypatch.setenv("MEDGEMMA_VISIBILITY_TIMEOUT", "2")
     with idle.live.connected() as redis:
-        say(redis, dead, 2)
+        say(redis, dead, 4)
     status, printed = drain("cpu@here", "--wait", str(WAIT))
     assert (status, "cpu@here holds nothing" in printed) == (0, True)
 

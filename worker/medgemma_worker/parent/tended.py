@@ -7,7 +7,7 @@ from typing import Any
 
 from medgemma_worker.parent.repeated import Repeated
 
-LOOK = 5.0
+LOOK = 2.0
 """Seconds between two looks, and so at least between two starts."""
 
 
