@@ -77,7 +77,7 @@ async def events(job_id: JobId, key: Caller, service: Service) -> Response:
     """How far a job is, as it goes on: server-sent events, each a status, until it has ended."""
     first = await service.status(key.tenant, job_id)
     headers = {"X-Accel-Buffering": "no"}  # nginx would hold them back until they are many
-    return Events(stream(service, key.tenant, first), headers=headers)
+    return Events(stream(service, key, first), headers=headers)
 
 
 @router.get("/result", responses=problems(*OF_A_RESULT))
