@@ -7,6 +7,7 @@ store is first used, so that importing the client stays quick.
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
@@ -61,7 +62,7 @@ class Store:
         """at_once: how many calls may be under way, of all threads together; None: any number."""
         self.settings = settings
         self._gate = nullcontext() if at_once is None else BoundedSemaphore(at_once)
-        self._clients: dict[tuple[float, str | None], S3Client] = {}
+        self._clients: dict[tuple[int, float, str | None], S3Client] = {}
         self._making = Lock()
 
     def get(self, key: str, most: int = LARGEST_RECORD) -> bytes | None:
@@ -306,9 +307,10 @@ class Store:
 
     def _client(self, read_timeout: float, endpoint: str | None = None) -> S3Client:
         with self._making:  # a session is not made for threads, a client is
-            kind = read_timeout, endpoint
+            # A process that was forked would send, and read, over the connections of the first.
+            kind = os.getpid(), read_timeout, endpoint
             if kind not in self._clients:
-                self._clients[kind] = make_client(self._session, self.settings, *kind)
+                self._clients[kind] = make_client(self._session, self.settings, *kind[1:])
             return self._clients[kind]
 
 

@@ -31,6 +31,23 @@ def test_an_id_that_none_could_have_is_unknown_like_any_other(
     assert b"passwd" not in said
 
 
+def test_no_answer_about_an_unknown_job_says_where_it_was_looked_for(
+    servers: Settings, api: httpx.Client, ours: Header
+) -> None:
+    where = f"/v1/explanations/{'2' * 32}"
+    told = [
+        api.delete(where, headers=ours),
+        *(
+            api.get(where + tail, headers=ours)
+            for tail in ("", "/events", "/result", "/result?urls=presigned", "/report")
+        ),
+        api.get(f"{where}/artifacts/overlay-0.png", headers=ours),
+    ]
+    assert {answer.status_code for answer in told} == {404}
+    assert len({answer.text for answer in told}) == 1
+    assert servers.bucket not in told[0].text.replace("urn:medgemma-explainer", "")
+
+
 @pytest.mark.parametrize("trick", ["..%2fresult.json", "result.json", "%2fetc%2fpasswd"])
 def test_a_file_that_is_none_of_the_result_is_not_found(
     trick: str, service: Service, api: httpx.Client, ours: Header

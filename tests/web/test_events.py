@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from medgemma_tasks.settings import Settings
-from tests.service.harness import Service
+from medgemma_web.keys import read_keys, remove_key
+from tests.service.harness import Service, until
 from tests.web.asking import ask, ended
 from tests.web.gateway import GatewayProcess
 
@@ -67,4 +68,20 @@ def test_a_silent_stream_shows_that_it_lives_and_ends_when_the_gateway_is_told_t
             list(lines)
         assert gateway.wait(20) == 0
         assert time.monotonic() - began < 15
+    waits.cancel()
+
+
+def test_a_stream_ends_where_its_key_is_removed(
+    gateway: GatewayProcess, api: httpx.Client, service: Service
+) -> None:
+    header = gateway.header("local")
+    until(lambda: api.get("/v1/models", headers=header).status_code == 200, 5)
+    waits = service.ask("gate removed")
+    where = f"/v1/explanations/{waits.id}/events"
+    with api.stream("GET", where, headers=header) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "event: status"
+        remove_key(gateway.keys_file, read_keys(gateway.keys_file)[-1].id)
+        assert not any(line.startswith(":") for line in lines)  # it would live for ever
+    assert api.get(where, headers=header).status_code == 401
     waits.cancel()

@@ -24,7 +24,7 @@ MOST_COMMAS = 50_000
 """In the JSON of a question, texts included. It has no more values than commas, give or take its
 depth, and each that is read needs 30 times its own bytes. Base64 has none."""
 
-Words = StrictStr | list[StrictStr] | None
+Words = StrictStr | Annotated[list[StrictStr], Field(fail_fast=True)] | None
 Side = Literal["patient-right", "patient-left", "unknown"]
 Top = Literal["patient-head", "patient-feet", "patient-front", "patient-back", "unknown"]
 
@@ -44,7 +44,7 @@ class Question(BaseModel):
         json_schema_extra={"examples": [EXAMPLE]},
     )
 
-    prompt: StrictStr | list[StrictStr | StrictInt]
+    prompt: StrictStr | Annotated[list[StrictStr | StrictInt], Field(fail_fast=True)]
     """A text, read after the images; or texts and numbers of images from 0, in order."""
     keyword: Words = None
     """A word or several of the answer, each explained."""
@@ -85,7 +85,7 @@ class Question(BaseModel):
 class QuestionWithImages(Question):
     """The body where it is JSON."""
 
-    images: list[StrictStr] = Field(min_length=1, max_length=1000)
+    images: Annotated[list[StrictStr], Field(fail_fast=True)] = Field(min_length=1, max_length=1000)
     """Files (PNG, JPEG, TIFF, DICOM), each in base64."""
 
     def files(self) -> list[bytes]:

@@ -76,6 +76,10 @@ class KeyRing:
                 found = key
         return found
 
+    def knows(self, key: ApiKey) -> bool:
+        """Whether a key that was found still holds, as it was."""
+        return key in self._current()
+
     def _current(self) -> Sequence[ApiKey]:
         with self._lock:
             if time.monotonic() - self._looked >= LOOK_AGAIN:

@@ -36,7 +36,8 @@ class WebSettings(BaseSettings):
     jobs_per_day: int = Field(default=10_000, ge=1)
     """Of a key that has no quota of its own. Days are UTC's."""
     max_upload_bytes: int = Field(default=1_000_000_000, ge=1)
-    """Most bytes of a multipart body."""
+    """Most bytes of a multipart body, and of the files of all that are submitted at the same time;
+    others wait on the disk."""
     max_json_bytes: int = Field(default=64_000_000, ge=1)
     """Most bytes of a JSON body, which is held in memory."""
     uploads_at_once: int = Field(default=8, ge=1)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
-from medgemma_client import Client, Result
+from medgemma_client import Client, Job, Result
 from medgemma_client.errors import ArtifactDamaged, JobNotFound, MedGemmaError, ServiceError
 from medgemma_web.access import Service
 from medgemma_web.answers import JOB, JobResult, JobStatus
@@ -51,9 +51,17 @@ class Events(StreamingResponse):
     media_type = "text/event-stream"
 
 
+def there(client: Client, job_id: str) -> Job:
+    """A job. Raises JobNotFound, which says nothing of where it was looked for."""
+    try:
+        return client.job(job_id)
+    except JobNotFound:
+        raise JobNotFound(f"There is no job {job_id}.", job_id=job_id) from None
+
+
 def finished(client: Client, job_id: str) -> Result:
     """The result of a job. Raises NoResult, with the job's own error, where it has none."""
-    job = client.job(job_id)
+    job = there(client, job_id)
     try:
         return job.result()
     except (JobNotFound, ServiceError, ArtifactDamaged):
@@ -77,7 +85,7 @@ async def events(job_id: JobId, key: Caller, service: Service) -> Response:
     """How far a job is, as it goes on: server-sent events, each a status, until it has ended."""
     first = await service.status(key.tenant, job_id)
     headers = {"X-Accel-Buffering": "no"}  # nginx would hold them back until they are many
-    return Events(stream(service, key.tenant, first), headers=headers)
+    return Events(stream(service, key, first), headers=headers)
 
 
 @router.get("/result", responses=problems(*OF_A_RESULT))
@@ -136,5 +144,5 @@ async def cancel(job_id: JobId, key: Caller, service: Service) -> JobStatus:
     """Cancel a job, for all of the tenant who asked the same. One that had ended stays as it is."""
     client = service.client(key.tenant)
 
-    await service.quick(lambda: client.job(job_id).cancel())
+    await service.quick(lambda: there(client, job_id).cancel())
     return JobStatus.of(await service.status(key.tenant, job_id, changed=True))
