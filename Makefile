@@ -18,7 +18,7 @@ help:
 	@echo "make test        run all tests"
 	@echo "make test-faults REPEAT=20   break everything around a job, 20 times, and write out/faults.md"
 	@echo "make chaos       everything goes wrong at once for 10 minutes; is any job lost or doubled?"
-	@echo "make soak        does a worker keep its memory over 2,000 jobs?"
+	@echo "make soak        does a worker keep its memory, files and threads over 2,000 jobs?"
 	@echo "make scale       64 workers with a stub for a model: throughput, Redis, shards, lanes; 25 minutes"
 	@echo "make bench       print the figures that the README quotes"
 	@echo "make phantom     train the phantom model again (15 minutes on 2 cores)"
