@@ -32,13 +32,13 @@ def as_list(images: Source | Sequence[Source] | None) -> list[Source]:
     return [images]  # type: ignore[list-item]
 
 
-TOGETHER = 4
-"""All images of a question have as many pixels as so many of the largest that are read."""
+TOGETHER = 400_000_000
+"""Most pixels of all images of a question, unless one alone may have more."""
 
 
 def read_all(sources: Sequence[Source], settings: Settings) -> list[SourceImage]:
     """As ``read``, and within a limit for all of them: they are in memory at the same time."""
-    pictures, pixels, most = [], 0, TOGETHER * settings.max_pixels
+    pictures, pixels, most = [], 0, max(TOGETHER, settings.max_pixels)
     for source in sources:
         picture = read(source, settings)
         pictures.append(picture)
