@@ -32,8 +32,8 @@ def as_list(images: Source | Sequence[Source] | None) -> list[Source]:
     return [images]  # type: ignore[list-item]
 
 
-TOGETHER = 4
-"""All images of a question have as many pixels as so many of the largest that are read."""
+TOGETHER = 400_000_000
+"""Most pixels of all images of a question, unless one alone may have more."""
 
 
 def read(sources: Sequence[Source], settings: Settings) -> list[SourceImage]:
@@ -46,7 +46,7 @@ def read(sources: Sequence[Source], settings: Settings) -> list[SourceImage]:
     from medgemma_client.images import SourceImage, read_image
 
     found: list[SourceImage] = []
-    pixels, most = 0, TOGETHER * settings.max_pixels
+    pixels, most = 0, max(TOGETHER, settings.max_pixels)
     for place, source in enumerate(sources):
         try:
             image = (

@@ -413,8 +413,9 @@ def test_a_client_that_is_closed_opens_again_when_it_is_used(
 
 
 def test_images_that_have_too_many_pixels_together_are_refused_and_nothing_is_written(
-    client: Client, ledger: Ledger
+    client: Client, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("medgemma_client.pictures.TOGETHER", 400)
     small = copy(client)
     small.settings = client.settings.model_copy(update={"max_pixels": 100})
     images = [picture((10, 10), grey=grey) for grey in range(5)]
