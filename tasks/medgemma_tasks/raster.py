@@ -119,6 +119,8 @@ def _flat(image: Image.Image, invert: bool) -> Image.Image:
     """Mode L or RGB of a loaded image of any mode; ``invert`` is for more than 8 bits."""
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image).astype(np.float64)
+        if not np.isfinite(values).any():
+            raise NotAnImage("Not one pixel of the image is a finite number. Export it again.")
         return Image.fromarray(min_max_to_uint8(values, invert=invert))
     grey = image.mode in ("1", "L", "LA", "La")
     if image.has_transparency_data:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from medgemma_client.images import read_image
-from medgemma_tasks.errors import ImageTooLarge, TruncatedImage
+from medgemma_tasks.errors import ImageTooLarge, NotAnImage, TruncatedImage
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (20, 30), np.uint8)
@@ -164,3 +164,10 @@ def test_a_bomb_is_refused_by_its_header_before_decoding() -> None:
     # Pillow's own limit holds even where ours is raised above it.
     with pytest.raises(ImageTooLarge, match="Pillow"):
         read_image(bomb, max_pixels=10**12)
+
+
+def test_an_image_without_one_finite_value_is_no_black_image() -> None:
+    buffer = BytesIO()
+    Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(buffer, "TIFF")
+    with pytest.raises(NotAnImage, match="finite"):
+        read_image(buffer.getvalue())
