@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -209,7 +210,9 @@ class Watched:
         self.shown = b""
 
     def until(self, word: bytes) -> None:
+        end = time.monotonic() + 60
         while word not in self.shown:
+            assert time.monotonic() < end, self.shown[-2000:]
             self.shown += os.read(self._terminal, 4096)
 
 
@@ -219,7 +222,9 @@ def watching() -> Iterator[Watched]:
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 9, 80, 0, 0))
     command = [sys.executable, "-m", "medgemma_cli", "queue", "--watch"]
-    environment = {**os.environ, "TERM": "xterm"}
+    # What runs tests beside each other may say how large its own terminal is.
+    environment = {name: os.environ[name] for name in os.environ.keys() - {"LINES", "COLUMNS"}}
+    environment["TERM"] = "xterm"
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
     try:
