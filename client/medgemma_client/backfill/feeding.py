@@ -182,10 +182,11 @@ class Feeder:
         self._asked += 1  # threads may miss one another's: it is a sample
         if not self._one_ended and self._asked % SAMPLE != 1:
             return False
-        self._one_ended = patiently(lambda: self._watched.ledger.finished(ready.job_id), self._stop)
-        if self._one_ended:
+        ended = patiently(lambda: self._watched.ledger.finished(ready.job_id), self._stop)
+        self._one_ended = ended  # a hint for the next row; other threads set it at any time
+        if ended:
             self._watched.submit([ready], at_once=True)
-        return self._one_ended
+        return ended
 
     def _refuse(self, bad: BadRow) -> None:
         assert bad.item is not None, "a row that was read has an item"  # noqa: S101
