@@ -103,7 +103,7 @@ class Client:
         ``study``, in place of images: a folder, zip file or list of files, of which what the model
         is shown is chosen as it was trained, with ``prior`` as an earlier study before it; or what
         ``read_study`` gave, with choices of your own. The prompt is then the question, a text; the
-        job's ``notes`` say what was chosen and what left out.
+        job's ``notes``, and its report, say what was chosen and what left out.
 
         Explained is whatever is named of the answer (a keyword or several, characters from one
         place to before another, a token by its position in the sequence, every token), or of the
@@ -178,7 +178,7 @@ class Client:
         if force and idempotency_key is not None:
             nonce = nonce_of(tenant, idempotency_key)
         request = question.request(
-            tenant, served, options, refs, nonce=nonce, expires_at=expires_at
+            tenant, served, options, refs, nonce=nonce, notes=notes, expires_at=expires_at
         )
         spell_request(request)  # one that is too large is told before an image is uploaded
         if idempotency_key is not None:

@@ -76,10 +76,11 @@ class Question:
         refs: tuple[ImageRef, ...],
         *,
         nonce: str | None = None,
+        notes: tuple[str, ...] = (),
         batch: bool = False,
         expires_at: datetime | None = None,
     ) -> ExplanationRequest:
-        """The request; its job's id follows from all of it but the last two. Raises
+        """The request; its job's id follows from all of it but the last three. Raises
         InvalidRequest."""
         identity = job_id(
             tenant=tenant,
@@ -105,6 +106,7 @@ class Question:
             given_answer=self.answer,
             options=options,
             nonce=nonce,
+            notes=notes,
             batch=batch,
             submitted_at=datetime.now(UTC),
             expires_at=expires_at,

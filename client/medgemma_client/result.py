@@ -65,6 +65,12 @@ class Result:
         return self.record.thinking
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Of a study: what of it the model was shown and what was left out, when it was first
+        asked; of images none."""
+        return self.request.notes
+
+    @property
     def scores(self) -> NDArray[np.float32]:
         """float32 (n, rows, columns): relevancy of each image's cells for the first target, as
         computed."""

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom.data
@@ -8,6 +10,7 @@ import pytest
 
 from medgemma_client.aio import AsyncClient
 from medgemma_client.client import Client
+from medgemma_client.job import Job
 from medgemma_client.question import images_that_fit
 from medgemma_client.study import read_study
 from medgemma_tasks.errors import InvalidRequest, SlicesUneven
@@ -41,6 +44,20 @@ def test_the_job_says_what_was_chosen_and_what_left_out(client: Client) -> None:
     assert any(note.startswith("Shown: series 1 of 3 (CT, 5 slices") for note in job.notes)
     assert any("localizer" in note for note in job.notes)
     assert client.submit(picture(), "What?").notes == ()
+
+
+def test_what_was_left_out_is_kept_with_the_question_and_is_no_part_of_what_makes_the_job(
+    client: Client, ledger: Ledger, run: Callable[[Job], None]
+) -> None:
+    study = read_study(CT)
+    job = client.submit(study=study, prompt="What is it?")
+    again = client.submit(study=replace(study, notes=("Another tale.",)), prompt="What is it?")
+    assert (again.id, again.notes) == (job.id, ("Another tale.",))
+    run(job)
+    assert job.wait().notes == job.notes == study.notes != ()
+    with_images = client.submit(picture(), "What?")
+    run(with_images)
+    assert with_images.wait().notes == ()
 
 
 def test_a_slice_carries_where_it_lies_and_no_name(client: Client, ledger: Ledger) -> None:

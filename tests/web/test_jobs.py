@@ -112,6 +112,7 @@ def test_a_result_names_its_files_and_each_is_there(
 ) -> None:
     result = api.get(f"{done}/result", headers=ours).json()
     assert result["answer"] == ANSWER
+    assert result["notes"] == []
     assert "overlay-0.png" in result["artifacts"]
     for artifact in result["artifacts"].values():
         file = api.get(artifact["url"], headers=ours)

@@ -77,8 +77,8 @@ class Accepted(JobStatus):
     notes: tuple[str, ...] = Field(
         examples=[["Shown: CT, 85 slices, axial.", "Left out: 1 file: no DICOM."]]
     )
-    """Of a study: what of it the model is shown, and what was left out. They are told here alone,
-    and name no file, UID or person."""
+    """Of a study: what of it the model is shown, and what was left out. They name no file, UID or
+    person. Result and report have those of whoever asked first."""
 
 
 class ArtifactLink(BaseModel):
@@ -97,6 +97,8 @@ class JobResult(BaseModel):
     answer: str
     answer_given: bool
     thinking: str | None
+    notes: tuple[str, ...]
+    """Of a study: what of it the model was shown, and what left out, when it was first asked."""
     targets: tuple[TargetRecord, ...]
     images: tuple[ImageGrid, ...]
     tokens: tuple[Token, ...]
@@ -118,6 +120,7 @@ class JobResult(BaseModel):
             answer=result.answer,
             answer_given=record.answer_given,
             thinking=record.thinking,
+            notes=result.notes,
             targets=record.targets,
             images=record.images,
             tokens=record.tokens,

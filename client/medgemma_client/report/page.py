@@ -58,6 +58,7 @@ def render_report(
         "record": record,
         "notice": NOTICE,
         "messages": [_message(message) for message in request.messages],
+        "notes": request.notes,
         "details": _details(record),
         "succeeded": explained,
         "failure": None,

@@ -119,6 +119,9 @@ class ExplanationRequest(Strict):
     options: Options = Options()
     nonce: str | None = Field(default=None, pattern=r"^[0-9a-f]{1,64}$")
     """Set by ``force=True``, to make the same question another job."""
+    notes: tuple[str, ...] = ()
+    """What of a study is shown and what was left out, as it was when this was first asked, in
+    sentences that name no file, UID or person. No part of the id: nothing is computed from them."""
     batch: bool = False
     """Whether it waits on the batch queue, so that it is put back there. No part of the id."""
     submitted_at: datetime

@@ -110,7 +110,8 @@ def make(
     target: dict[str, Any] | None = None,
     **changes: Any,
 ) -> tuple[ExplanationRecord, ExplanationRequest, list[Image.Image], list[np.ndarray]]:
-    """A record of targets that all have the same maps; ``target`` changes fields of theirs."""
+    """A record of targets that all have the same maps; ``target`` changes fields of theirs,
+    ``request`` of the request."""
     refs = tuple(
         ImageRef(
             name="ab" * 32,
@@ -134,7 +135,7 @@ def make(
         images=refs,
         messages=(Message(role="user", content=(ImagePart(image=0), TextPart(text=prompt))),),
         submitted_at=NOW,
-    )
+    ).model_copy(update=request or {})
     values: dict[str, Any] = {
         "job_id": JOB,
         "tenant": "local",

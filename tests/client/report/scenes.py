@@ -60,6 +60,7 @@ class Scene:
         patches: int = 0,
     ) -> None:
         self.answer, self.images, self.prompt, self.patches = answer, list(images), prompt, patches
+        self.notes: tuple[str, ...] = ()
         self.refs = tuple(
             ImageRef(
                 name="ab" * 32, width=image.width, height=image.height,
@@ -170,6 +171,7 @@ class Scene:
             update={
                 "images": self.refs,
                 "messages": (Message(role="user", content=tuple(content)),),
+                "notes": self.notes,
             }
         )
         maps = [result.image_scores for result in self.results]
@@ -257,6 +259,12 @@ def volume(slices: int = 40) -> Scene:
     scene = Scene(answer, shown, attributes, prompt="Is there a nodule in this CT?")
     for word in ("small", "nodule", "right lower lobe"):
         scene.phrase("keyword", word)
+    scene.notes = (
+        f"Shown: series 2 of 2 (CT, {slices} slices, axial), chosen by itself; another can be "
+        "asked for by its number.",
+        "Left out: series 1: CT, 2 images, localizer (it only shows where slices lie).",
+        "Shown through three windows, red, green and blue: -1024..1024, -135..215, 0..80 HU.",
+    )
     return scene
 
 

@@ -27,6 +27,17 @@ def test_the_page_says_question_answer_and_how_it_was_made() -> None:
         assert words in text
 
 
+def test_of_a_study_the_page_says_what_was_shown_and_left_out_even_where_the_job_failed() -> None:
+    notes = ("Shown: series 1 of 2 (CT, 85 slices).", "Left out: series 2: CT, 1 image, localizer.")
+    pages = [
+        render_report(*make(request={"notes": notes})),
+        render_report(failed(), make(request={"notes": notes})[1], [], []),
+    ]
+    for page in map(Page, pages):
+        assert all(note in page.text for note in notes)
+    assert "study" not in Page(render_report(*make())).text
+
+
 def test_the_target_is_marked_in_the_answer() -> None:
     assert Page(render_report(*make())).marked == "nodule"
 

@@ -47,11 +47,12 @@ def test_the_policy_allows_the_one_script_of_the_page_and_no_other() -> None:
 
 @pytest.mark.parametrize("nasty", NASTY)
 def test_untrusted_text_is_shown_and_never_obeyed(nasty: str) -> None:
-    plain = Page(render_report(*make()))
+    plain = Page(render_report(*make(request={"notes": ("Shown: all.",)})))
     page = Page(
         render_report(
             *make(
                 prompt=nasty,
+                request={"notes": (nasty,)},
                 answer=nasty,
                 thinking=nasty,
                 spans=(NODULE.model_copy(update={"text": nasty}),),
@@ -67,7 +68,7 @@ def test_untrusted_text_is_shown_and_never_obeyed(nasty: str) -> None:
     }
     assert not any(key.startswith("on") for _, attributes in page.elements for key in attributes)
     shown = re.sub("[\u202e\u2066\x00]", lambda mark: f"[U+{ord(mark[0]):04X}]", nasty)
-    assert page.text.count(shown) >= 4
+    assert page.text.count(shown) >= 5
 
 
 def test_marks_that_reorder_text_and_nul_are_named_not_carried() -> None:
