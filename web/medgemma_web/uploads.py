@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from traceback import clear_frames
 
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
@@ -99,6 +100,9 @@ class Uploads:
             self._held += size
         try:
             yield
+        except BaseException as error:
+            _let_go(error)
+            raise
         finally:
             async with self._room:
                 self._held -= size
@@ -170,6 +174,14 @@ def kind_of(request: Request) -> str:
     if kind not in (MULTIPART, JSON):
         raise UploadUnknownType(f"A question comes as {MULTIPART} or {JSON}.")
     return kind
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Clear the variables of all that an error broke off, and of the errors before it: until it is
+    told, its traceback would hold the files that were read."""
+    while error is not None:
+        clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _too_large(most: int) -> UploadTooLarge:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
@@ -44,20 +45,21 @@ async def submit(
     """
     client = service.client(key.tenant)
 
-    async def ask(question: Question, **pictures: Any) -> Job:
-        said = {**pictures, **question.options(), "idempotency_key": idempotency_key}
-        return await service.heavy(lambda: client.submit(**said))
+    async def ask(question: Question, read: Callable[[], dict[str, Any]]) -> Job:
+        # Read and used in one go, so that nothing but that holds the files.
+        said = {**question.options(), "idempotency_key": idempotency_key}
+        return await service.heavy(lambda: client.submit(**read(), **said))
 
     async with one_job(service, key), service.uploads.admitted(request):
         if kind_of(request) == JSON:
             body = await service.uploads.json(request)
             said = await service.heavy(lambda: read_question_with_images(body))
-            job = await ask(said, images=await service.heavy(said.files))
+            job = await ask(said, lambda: {"images": said.files()})
         else:
             async with service.uploads.form(request) as form:
                 question = await service.heavy(lambda: read_question(_question(form)))
                 async with service.uploads.in_memory(_size(form)):
-                    job = await ask(question, **await service.heavy(lambda: _pictures(form)))
+                    job = await ask(question, lambda: _pictures(form))
     status = JobStatus.of(await service.status(key.tenant, job.id, changed=True))
     response.headers["Location"] = status.links.self
     return Accepted(**dict(status), notes=job.notes)
