@@ -128,6 +128,8 @@ async function finish(id, status, signal) {
   $("alone").hidden = $("download").hidden = false;
   $("frame").srcdoc = html;
   $("frame").hidden = false;
+  // The report has those of whoever asked first.
+  if ([...$("notes").querySelectorAll("li")].every((note) => html.includes(note.innerHTML))) $("notes").hidden = true;
 }
 
 function end(title) {
