@@ -172,7 +172,7 @@ def test_a_gateway_that_goes_away_is_waited_for(
         page.goto(f"{gateway.url}/#key={key_of(gateway)}")
         ask(page, "gate away")
         expect(page.locator("[aria-current=step]")).to_have_text("Explaining")
-        gateway.__exit__(None, None, None)
+        gateway.kill()
         assert "The gateway does not answer" in trouble(page)
         (gate := service.worker.ledger_path.with_name("ledger.gate")).touch()
         with gateway:
