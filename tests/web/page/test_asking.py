@@ -224,7 +224,9 @@ def test_the_page_is_for_phones_and_for_everyone(
     watched.assert_accessible()
     watched.assert_fits()
     page.get_by_role("link", name="Ask again").click()
-    page.locator("#jobs").get_by_text("Failed").wait_for()
+    failed = page.locator("#jobs").get_by_text("Failed")
+    failed.wait_for()
+    assert failed.evaluate("text => text.clientWidth") > 200  # it has the picture's place too
     watched.assert_accessible()
     watched.assert_fits()
     page.get_by_role("textbox", name="Word of the answer").fill("")
