@@ -40,7 +40,7 @@ def test_no_answer_about_an_unknown_job_says_where_it_was_looked_for(
         api.delete(where, headers=ours),
         *(
             api.get(where + tail, headers=ours)
-            for tail in ("", "/events", "/result", "/result?urls=presigned", "/report")
+            for tail in ("", "/question", "/events", "/result", "/result?urls=presigned", "/report")
         ),
         api.get(f"{where}/artifacts/overlay-0.png", headers=ours),
     ]

@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from medgemma_client import Client, Job, Result
 from medgemma_client.errors import ArtifactDamaged, JobNotFound, MedGemmaError, ServiceError
 from medgemma_web.access import Service
-from medgemma_web.answers import JOB, JobResult, JobStatus
+from medgemma_web.answers import JOB, JobQuestion, JobResult, JobStatus
 from medgemma_web.described import EVENTS, OF_A_JOB, OF_A_RESULT, problems, problems_or_pages
 from medgemma_web.events import stream
 from medgemma_web.limits import Caller
@@ -74,6 +74,13 @@ def finished(client: Client, job_id: str) -> Result:
 async def status(job_id: JobId, key: Caller, service: Service) -> JobStatus:
     """Where a job stands."""
     return JobStatus.of(await service.status(key.tenant, job_id))
+
+
+@router.get("/question", responses=problems(*OF_A_JOB))
+async def question(job_id: JobId, key: Caller, service: Service) -> JobQuestion:
+    """What was asked."""
+    client = service.client(key.tenant)
+    return JobQuestion.of(await service.quick(lambda: there(client, job_id).request()))
 
 
 @router.get(

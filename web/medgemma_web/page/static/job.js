@@ -72,6 +72,7 @@ export async function showJob(id, { known = false, notes = [] } = {}) {
   else asked(null, []);
   step("waiting", null, "Looking where it stands");
   focusTitle("job");
+  let recalled = known;
   const work = async () => {
     for await (const status of watch(id, signal)) {
       if (status === null) {
@@ -81,6 +82,8 @@ export async function showJob(id, { known = false, notes = [] } = {}) {
       $("job-problem").replaceChildren();
       rememberIfNew(id);
       if (ended(status)) return finish(id, status, signal);
+      if (!recalled) recall(id, signal);
+      recalled = true;
       offerCancel(() => cancel(id));
       step(...[told(status)].flatMap(([name, sentence]) => [name, status.state === "running" ? status.progress : null, sentence]));
     }
@@ -141,6 +144,16 @@ function end(title) {
 function offerCancel(how) {
   cancelling = how;
   $("cancel").hidden = false;
+}
+
+/** Show the question of a job that another page asked, or this one before it was loaded anew. */
+async function recall(id, signal) {
+  try {
+    const prompt = await api.question(id, signal);
+    if (!signal.aborted) asked(prompt, []);
+  } catch {
+    // Where it stands is told all the same, and so is what goes wrong in that.
+  }
 }
 
 function asked(prompt, previews) {
