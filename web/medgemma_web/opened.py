@@ -23,7 +23,7 @@ PAGE = """\
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>{title}</title>
+<title>No report</title>
 <style>
 body {{ margin: 0; font: 1rem/1.6 system-ui, "Liberation Sans", Arial, sans-serif; }}
 main {{ max-width: 36rem; margin: 0 auto; padding: 3rem 1.25rem; overflow-wrap: anywhere; }}
@@ -32,7 +32,7 @@ h1 {{ font-size: 1.375rem; line-height: 1.3; }}
 </head>
 <body>
 <main>
-<h1>{title}</h1>
+<h1>There is no report to show</h1>
 <p dir="auto">{detail}</p>
 <p><a href="{address}">Look at it on this service’s page</a>, which asks for your key.</p>
 <p><code>{code}</code></p>

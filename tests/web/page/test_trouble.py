@@ -141,12 +141,13 @@ def test_a_reports_address_leads_to_the_page_where_there_is_no_report_to_open(
     watched = watch()
     page = watched.page
     page.goto(f"{gateway.url}/v1/explanations/{job.id}/report")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Key unknown")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("no report")
     watched.assert_accessible()
     page.get_by_role("link").click()
     page.get_by_label("API key").fill(key_of(gateway))
     page.get_by_role("button", name="Use this key").click()
     assert "Cancelled" in trouble(page)
+    expect(page.locator("#asked")).to_have_text("hang 60")
     assert_only_refused(watched, gateway.url)
 
 
