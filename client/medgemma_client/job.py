@@ -23,7 +23,13 @@ from medgemma_tasks.errors import (
 )
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
-from medgemma_tasks.models import ErrorRecord, ExplanationRecord, State, Status
+from medgemma_tasks.models import (
+    ErrorRecord,
+    ExplanationRecord,
+    ExplanationRequest,
+    State,
+    Status,
+)
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +82,13 @@ class Job:
         if not known and not self._ledger.has_request(self.id):
             raise JobNotFound(f"There is no job {self.id}.", job_id=self.id)
         return None
+
+    def request(self) -> ExplanationRequest:
+        """The question, as it was submitted. Raises JobNotFound where there is none any more."""
+        request = self._ledger.request(self.id)
+        if request is None:
+            raise JobNotFound(f"There is no job {self.id}.", job_id=self.id)
+        return request
 
     def result(self) -> Result:
         """The result. Raises JobNotFinished while there is none, and what ``wait`` raises for a

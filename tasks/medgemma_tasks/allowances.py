@@ -5,11 +5,18 @@ several gateways share it. If Redis forgets, everybody may ask anew; no job is d
 from __future__ import annotations
 
 import hashlib
+from collections import deque
+from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from medgemma_tasks.connection import Connected
+from medgemma_tasks.errors import BrokerUnreachable
 from medgemma_tasks.layout import check_job_id, check_tenant
+from medgemma_tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 REMEMBERED = 86_400
 """Seconds for which it is known what an Idempotency-Key was used for."""
@@ -43,14 +50,21 @@ class Asked(NamedTuple):
 class Allowances(Connected):
     """Of callers, each by its tenant and a name of its own. Calls may raise BrokerUnreachable."""
 
+    def __init__(self, settings: Settings, connection: Redis | None = None) -> None:
+        super().__init__(settings, connection)
+        self._owed = deque[tuple[str, str, datetime]]()
+        """Jobs to be given back once Redis can be reached: tenant, caller, when counted."""
+
     def take(self, tenant: str, caller: str, per_minute: int) -> int:
         """Count a request; 0 where it may be made, else how many seconds to wait."""
+        self._settle()
         with self._reached():
             return int(self._redis.eval(_TAKE, 1, _key("rate", tenant, caller), per_minute))
 
     def take_job(self, tenant: str, caller: str, per_day: int, at: datetime) -> int:
         """Count a job of a day (UTC); 0 where it may be submitted, else how many seconds to wait.
         One that then is not submitted is to be given back. at: now."""
+        self._settle()
         if self._count(tenant, caller, 1, at) <= per_day:
             return 0
         self.give_back_job(tenant, caller, at)
@@ -58,8 +72,11 @@ class Allowances(Connected):
         return int((tomorrow - at).total_seconds()) + 1
 
     def give_back_job(self, tenant: str, caller: str, at: datetime) -> None:
-        """Uncount a job. at: when it was counted, which may have been yesterday."""
-        self._count(tenant, caller, -1, at)
+        """Uncount a job; where Redis is away, before anything is counted again, as long as this
+        lives. Raises nothing for that. at: when it was counted, which may have been yesterday."""
+        self._owed.append((tenant, caller, at))
+        with suppress(BrokerUnreachable):
+            self._settle()
 
     def remember(self, tenant: str, key: str, asked: Asked) -> Asked:
         """What a key stands for: what it was used for before, else this."""
@@ -78,6 +95,19 @@ class Allowances(Connected):
         name = _key("asked", tenant, hashlib.sha256(key.encode()).hexdigest())
         with self._reached():
             self._redis.set(name, " ".join(asked), ex=REMEMBERED)
+
+    def _settle(self) -> None:
+        while self._owed:
+            try:
+                owed = self._owed.popleft()
+            except IndexError:  # another thread had the last
+                return
+            try:
+                tenant, caller, at = owed
+                self._count(tenant, caller, -1, at)
+            except BrokerUnreachable:
+                self._owed.append(owed)
+                raise
 
     def _count(self, tenant: str, caller: str, by: int, at: datetime) -> int:
         day = at.strftime("%Y%m%d")

@@ -58,9 +58,14 @@ def test_a_job_is_submitted_then_running_then_succeeded(
 
 def test_no_job_is_pending_that_nobody_submitted(ledger: Ledger, live: LiveState) -> None:
     job = Job(OTHER_JOB, ledger, live)
-    for call in (job.status, job.result, job.wait, job.cancel):
+    for call in (job.status, job.request, job.result, job.wait, job.cancel):
         with pytest.raises(JobNotFound):
             call()
+
+
+def test_a_job_knows_what_was_asked(job: Job) -> None:
+    (asked,) = job.request().messages
+    assert [part.text for part in asked.content if part.type == "text"] == ["What?"]
 
 
 def test_a_result_that_is_not_there_yet_says_so(job: Job) -> None:

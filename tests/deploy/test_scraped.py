@@ -21,7 +21,7 @@ from medgemma_tasks.settings import load_settings
 from tests.alone import on_its_own
 from tests.cli.test_exporter import exporter
 from tests.deploy.prometheus import DEPLOYED, WAIT, Prometheus, scraping
-from tests.scraping import Scraped
+from tests.scraping import Scraped, asked
 from tests.service.harness import ROOT, Service, WorkerProcess, until
 from tests.service.test_lanes import ask_batch
 from tests.web.asking import ask, ended
@@ -52,6 +52,7 @@ class Scene:
     prometheus: Prometheus
     service: Service
     exporter: subprocess.Popen[str]
+    gateway: GatewayProcess
     ports: dict[str, int]
 
 
@@ -62,12 +63,12 @@ def scene(stack: EmbeddedStack, tmp_path_factory: pytest.TempPathFactory) -> Ite
     ports = {"worker": free_port(), "exporter": free_port(), "gateway": gateway.port}
     limits = {"MEDGEMMA_VISIBILITY_TIMEOUT": "4", "MEDGEMMA_MAX_ATTEMPTS": "1"}
     watched = {"MEDGEMMA_METRICS_PORT": str(ports["worker"]), "MEDGEMMA_DEVICE": "cpu"}
-    sooner = {"MedgemmaNoReadyWorker": "1s", "MedgemmaExporterDown": "1s"}
+    late = ("MedgemmaNoReadyWorker", "MedgemmaExporterDown", "MedgemmaGatewayDown")
     with pytest.MonkeyPatch.context() as patch, on_its_own(stack):
         patch.setenv("MEDGEMMA_MODEL", MODEL)
         with (
-            scraping(folder, ports, sooner) as prometheus,
-            exporter("--port", str(ports["exporter"]), "--model", MODEL) as asked,
+            scraping(folder, ports, dict.fromkeys(late, "1s")) as prometheus,
+            exporter("--port", str(ports["exporter"]), "--model", MODEL) as process,
             WorkerProcess(folder, **limits, **watched) as worker,
             gateway,
         ):
@@ -75,7 +76,7 @@ def scene(stack: EmbeddedStack, tmp_path_factory: pytest.TempPathFactory) -> Ite
             service = Service(load_settings(), worker)
             _work(service, gateway)
             until(lambda: _seen(prometheus), WAIT, lambda: str(prometheus.values(JOBS)))
-            yield Scene(prometheus, service, asked, ports)
+            yield Scene(prometheus, service, process, gateway, ports)
 
 
 def _work(service: Service, gateway: GatewayProcess) -> None:
@@ -149,6 +150,7 @@ def test_each_panel_has_numbers_whatever_is_chosen_and_a_name_for_each_line(
 ) -> None:
     one = {name: literally(choices(scene, name)[0]) for name in VARIABLES}
     for chosen in (EVERY, one):
+        asked(scene.ports["gateway"], "/v1/models")  # or, after a minute, none took any time
         found = numbers(scene, filled(target["expr"], chosen))
     legend = target["legendFormat"]
     labels = set(re.findall(r"{{(\w+)}}", legend))
@@ -240,3 +242,6 @@ def test_an_alert_is_told_when_its_cause_is_there_and_of_whom(scene: Scene) -> N
 
     scene.exporter.kill()
     told("MedgemmaExporterDown")
+
+    scene.gateway.kill()
+    told("MedgemmaGatewayDown", job="gateway", instance=f"127.0.0.1:{scene.gateway.port}")

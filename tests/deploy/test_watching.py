@@ -50,7 +50,7 @@ def served(
         assert Service(settings, worker).ask("What?").wait(WAIT).answer == ANSWER
         for port in (of_worker, of_exporter):
             until(lambda port=port: asked(port, "/healthz")[0] == 200, WAIT)  # type: ignore[misc]
-        asked(gateway.port, "/healthz")
+        asked(gateway.port, "/")
         ports = {"worker": of_worker, "exporter": of_exporter, "gateway": gateway.port}
         yield {part: Scraped(port) for part, port in ports.items()}
 

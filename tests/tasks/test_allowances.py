@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
 from medgemma_tasks.allowances import Allowances, Asked
-from medgemma_tasks.settings import Settings
+from medgemma_tasks.errors import BrokerUnreachable
+from medgemma_tasks.settings import Settings, load_settings
+from tests.faults.proxy import Proxy
 from tests.parts import JOB, OTHER_JOB
+
+if TYPE_CHECKING:
+    from medgemma_cli.embedded import EmbeddedRedis
 
 EVENING = datetime(2026, 11, 26, 23, 59, tzinfo=UTC)
 
@@ -32,6 +38,25 @@ def test_a_job_that_was_given_back_does_not_count(allowances: Allowances) -> Non
     allowances.give_back_job("local", "one", EVENING)
     assert allowances.take_job("local", "one", 2, EVENING) == 0
     assert allowances.take_job("local", "one", 2, EVENING) > 0
+
+
+def test_with_redis_away_it_is_given_back_once_redis_answers(
+    stack_settings: Settings, redis_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = stack_settings.broker_url.get_secret_value()
+    with Proxy(redis_server.port) as proxy:
+        way = url.replace(f":{redis_server.port}/", f":{proxy.port}/")
+        monkeypatch.setenv("MEDGEMMA_BROKER_URL", way)
+        allowances = Allowances(load_settings())
+        assert [allowances.take_job("local", "one", 2, EVENING) for _ in range(2)] == [0, 0]
+        proxy.refuse()
+        allowances.give_back_job("local", "one", EVENING)
+        with pytest.raises(BrokerUnreachable):
+            allowances.take_job("local", "one", 2, EVENING)
+        proxy.restore()
+        assert allowances.take("local", "two", 5) == 0
+        told = [Allowances(stack_settings).take_job("local", "one", 2, EVENING) for _ in range(2)]
+        assert told == [0, 61]
 
 
 def test_one_that_is_given_back_after_midnight_is_none_of_the_new_day(

@@ -25,7 +25,7 @@ def png(image: Image.Image | None = None) -> bytes:
 def ask(
     api: httpx.Client,
     header: dict[str, str],
-    prompt: str,
+    prompt: str | list[str | int],
     *,
     key: str | None = None,
     images: Sequence[bytes] | None = None,

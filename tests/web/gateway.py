@@ -93,6 +93,11 @@ class GatewayProcess:
         assert self._process is not None
         self._process.terminate()
 
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
     def wait(self, seconds: float) -> int:
         assert self._process is not None
         return self._process.wait(seconds)
@@ -103,9 +108,7 @@ class GatewayProcess:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
+        self.kill()
 
     @contextmanager
     def connection(self, said: str = "") -> Iterator[socket.socket]:

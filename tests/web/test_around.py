@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from medgemma_tasks.settings import Settings
+from tests.scraping import Scraped
 from tests.service.harness import Service
 from tests.web.asking import ask
 from tests.web.gateway import GatewayProcess, free_port
@@ -39,7 +40,7 @@ def test_no_answer_about_an_unknown_job_says_where_it_was_looked_for(
         api.delete(where, headers=ours),
         *(
             api.get(where + tail, headers=ours)
-            for tail in ("", "/events", "/result", "/result?urls=presigned", "/report")
+            for tail in ("", "/question", "/events", "/result", "/result?urls=presigned", "/report")
         ),
         api.get(f"{where}/artifacts/overlay-0.png", headers=ours),
     ]
@@ -127,6 +128,30 @@ def test_requests_are_counted_by_route_and_not_by_whose_they_are(
     assert "medgemma_http_request_seconds_bucket" in page
     assert "medgemma_http_uploads_in_progress 0.0" in page
     assert "1" * 32 not in page
+
+
+def test_errors_of_its_own_are_counted_from_zero(servers: Settings, folder: Path) -> None:
+    """From nothing at all to 1 is no rise, as Prometheus counts."""
+    with GatewayProcess(folder) as gateway:
+        counted = {
+            (sample.labels["route"], sample.labels["status"]): sample.value
+            for sample in Scraped(gateway.port).samples
+            if sample.name == "medgemma_http_requests_total"
+        }
+    assert counted["/v1/explanations", "503"] == 0
+    assert counted["/v1/explanations/{job_id}/report", "502"] == 0
+    assert {status for _, status in counted} == {"200", "202", "500", "502", "503"}
+    assert set(counted.values()) == {0}
+
+
+def test_what_watches_the_gateway_is_not_counted_among_those_who_ask_it(
+    gateway: GatewayProcess, api: httpx.Client
+) -> None:
+    watching = {"/healthz", "/readyz", "/metrics"}
+    assert {api.get(path).status_code for path in watching} == {200}
+    counted = {sample.labels.get("route") for sample in Scraped(gateway.port).samples}
+    assert "/v1/models" in counted
+    assert not counted & watching
 
 
 def test_it_is_ready_where_redis_and_store_answer(api: httpx.Client) -> None:

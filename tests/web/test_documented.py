@@ -50,12 +50,14 @@ def test_each_command_runs_in_order_as_it_is_written(
         ).stdout
         for command in COMMANDS
     ]
-    form, written, as_json, models, status, events, result, presigned, *files, cancelled = said
+    form, written, as_json, models, status, question, events, result, *more = said
+    presigned, *files, cancelled = more
     assert (written, *files) == ("", "", "")
     assert json.loads(form)["state"] in ("submitted", "running", "succeeded")
     assert "id" in json.loads(as_json)
     assert json.loads(models)["limits"]["max_images"] > 0
     assert json.loads(status)["state"] == "succeeded"
+    assert json.loads(question)["prompt"] == [0, "Is it done?"]
     assert "event: status" in events
     assert json.loads(result)["answer"]
     signed = json.loads(presigned)["artifacts"]["overlay-0.png"]["url"]

@@ -38,6 +38,7 @@ def test_a_question_is_accepted_with_the_address_of_its_job(
     assert status["state"] in ("submitted", "running", "succeeded")
     assert status["links"] == {
         "self": f"/v1/explanations/{status['id']}",
+        "question": f"/v1/explanations/{status['id']}/question",
         "events": f"/v1/explanations/{status['id']}/events",
         "result": f"/v1/explanations/{status['id']}/result",
         "report": f"/v1/explanations/{status['id']}/report",
@@ -120,6 +121,19 @@ def test_a_result_names_its_files_and_each_is_there(
         assert hashlib.sha256(file.content).hexdigest() == artifact["sha256"]
 
 
+def test_a_question_is_told_as_the_model_is_shown_it_and_outlives_a_failure(
+    api: httpx.Client, ours: Header
+) -> None:
+    prompt = [0, "Before.", 1, "After. What has changed?"]
+    images = [png(), png()]
+    asked = ask(api, ours, prompt, images=images, keyword="absent")
+    assert asked.status_code == 202, asked.text
+    where, job = asked.headers["Location"], asked.json()["id"]
+    assert api.get(f"{where}/question", headers=ours).json() == {"id": job, "prompt": prompt}
+    assert ended(api, ours, where)["state"] == "failed"
+    assert api.get(f"{where}/question", headers=ours).json()["prompt"] == prompt
+
+
 def test_a_report_is_a_page(api: httpx.Client, ours: Header, done: str) -> None:
     page = api.get(f"{done}/report", headers=ours)
     assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -146,6 +160,7 @@ def test_another_tenants_job_is_as_unknown_as_one_that_never_was(
     nobodys = "/v1/explanations/" + "0" * 32
     for method, place in (
         ("GET", ""),
+        ("GET", "/question"),
         ("GET", "/result"),
         ("GET", "/report"),
         ("GET", "/artifacts/overlay-0.png"),

@@ -36,7 +36,11 @@ CHECKS: list[Any] = [
     response_schema_conformance,
     response_headers_conformance,
 ]
-MOST = {"POST /v1/explanations": 450, "GET /v1/explanations/{job_id}/report": 40}
+MOST = {
+    "POST /v1/explanations": 450,
+    "GET /v1/explanations/{job_id}/report": 40,
+    "GET /v1/explanations/{job_id}/question": 40,
+}
 """Cases of an operation, of each mode; of the others so many:"""
 OTHERS = 150
 IMAGE = base64.b64encode(png()).decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import chain
 from typing import Literal, Self
 
 from pydantic import BaseModel, Field
@@ -10,6 +11,7 @@ from pydantic import BaseModel, Field
 from medgemma_client import Result
 from medgemma_client.models import (
     Consistency,
+    ExplanationRequest,
     ImageGrid,
     ModelRecord,
     Stage,
@@ -33,6 +35,7 @@ class Links(BaseModel):
     """Where the rest of a job is found."""
 
     self: str
+    question: str
     events: str
     result: str
     report: str
@@ -66,7 +69,11 @@ class JobStatus(BaseModel):
             ahead=status.ahead,
             error=None if error is None else Fault(code=error.code, message=error.message),
             links=Links(
-                self=here, events=f"{here}/events", result=f"{here}/result", report=f"{here}/report"
+                self=here,
+                question=f"{here}/question",
+                events=f"{here}/events",
+                result=f"{here}/result",
+                report=f"{here}/report",
             ),
         )
 
@@ -79,6 +86,21 @@ class Accepted(JobStatus):
     )
     """Of a study: what of it the model is shown, and what was left out. They name no file, UID or
     person. Result and report have those of whoever asked first."""
+
+
+class JobQuestion(BaseModel):
+    """What was asked."""
+
+    id: str = Field(examples=[JOB])
+    prompt: list[str | int] = Field(examples=[[0, "Is there a pneumothorax?"]])
+    """Texts, and the images by their numbers from 0, in the order in which the model is shown
+    them. Of a study most are ours, and one is the question."""
+
+    @classmethod
+    def of(cls, request: ExplanationRequest) -> Self:
+        said = chain.from_iterable(one.content for one in request.messages if one.role == "user")
+        prompt = [part.text if part.type == "text" else part.image for part in said]
+        return cls(id=request.job_id, prompt=prompt)
 
 
 class ArtifactLink(BaseModel):

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
 from medgemma_client.models import Settings
-from medgemma_web.around import Around
+from medgemma_web.around import QUIET, Around
 from medgemma_web.backend import Backend
+from medgemma_web.counting import Counting
 from medgemma_web.described import describe
 from medgemma_web.keys import KeyRing
 from medgemma_web.problems import handle_problems
@@ -54,6 +56,17 @@ def make_app(settings: Settings, web: WebSettings, keys: KeyRing) -> FastAPI:
         )
     for routes in (submitting, jobs, service):
         app.include_router(routes.router)
+        _expect(routes.router, backend.counting)
     mount_page(app)
     describe(app)
     return app
+
+
+def _expect(router: APIRouter, counting: Counting) -> None:
+    """Have what rules and dashboard look for counted from zero: of each route the good answer, and
+    the errors of ours that it is said to give."""
+    for route in router.routes:
+        if isinstance(route, APIRoute) and route.path not in QUIET:
+            ours = (status for status in map(int, route.responses) if status >= 500)
+            for method in route.methods or ():
+                counting.expect(route.path, method, (route.status_code or 200, *ours))

@@ -22,7 +22,8 @@ LINGER_SECONDS, LINGER_BYTES = 1.0, 2**20
 while its other end still sends is reset, and the answer may be lost on the way."""
 
 QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Asked every few seconds, and no line in the log each time."""
+"""Asked every few seconds by what watches, not by users: not counted, nor a line in the log each
+time."""
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -60,8 +61,9 @@ class Around:
 
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "")
-        self._counting.count(route, scope["method"], status, seconds)
-        if route in QUIET and status < 400:
+        if route not in QUIET:
+            self._counting.count(route, scope["method"], status, seconds)
+        elif status < 400:
             return
         key = scope.get("state", {}).get("key")
         log.info(

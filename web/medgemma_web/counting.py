@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -34,6 +34,12 @@ class Counting:
             "Bodies that are received, read and submitted.",
             registry=self._registry,
         ).set_function(uploads)
+
+    def expect(self, route: str, method: str, statuses: Iterable[int]) -> None:
+        """Have answers counted from zero: what begins at 1 has not risen, as Prometheus counts."""
+        self._seconds.labels(route, method)
+        for status in statuses:
+            self._requests.labels(route, method, str(status))
 
     def count(self, route: str, method: str, status: int, seconds: float) -> None:
         """``route``: its template, empty where there is none."""

@@ -50,6 +50,14 @@ def problems(*statuses: int) -> Responses:
     return {status: _problem(status) for status in sorted(statuses)}
 
 
+def problems_or_pages(*statuses: int) -> Responses:
+    """The same for what people open: who asks for HTML has the problem as a page."""
+    found = problems(*statuses)
+    for response in found.values():
+        response["content"]["text/html"] = {"schema": {"type": "string"}}
+    return found
+
+
 def content(kind: str, said: str, schema: dict[str, Any] | None = None) -> dict[str, Any]:
     """A response of another kind than JSON."""
     return {"description": said, "content": {kind: {"schema": schema or {"type": "string"}}}}

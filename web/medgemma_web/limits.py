@@ -52,8 +52,7 @@ async def one_job(service: Backend, key: ApiKey) -> AsyncIterator[None]:
     try:
         yield
     except BaseException:
-        with suppress(BrokerUnreachable):
-            await service.quick(lambda: service.allowances.give_back_job(key.tenant, key.id, now))
+        await service.quick(lambda: service.allowances.give_back_job(key.tenant, key.id, now))
         raise
 
 

@@ -10,13 +10,14 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, Field
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from medgemma_client import errors
+from medgemma_web.opened import as_page, wants_page
 
 log = logging.getLogger(__name__)
 
@@ -151,11 +152,11 @@ def handle_problems(app: FastAPI) -> None:
 
     @app.exception_handler(errors.MedGemmaError)
     async def ours(request: Request, error: errors.MedGemmaError) -> Response:
-        return problem_of(error)
+        return _shown(request, problem_of(error))
 
     @app.exception_handler(NoResult)
     async def none(request: Request, found: NoResult) -> Response:
-        return problem(409, found.error.code, found.error.message)
+        return _shown(request, problem(409, found.error.code, found.error.message))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -168,6 +169,14 @@ def handle_problems(app: FastAPI) -> None:
         answer = problem(status, code, f"{status.phrase}.")
         answer.headers.update(error.headers or {})
         return answer
+
+
+def _shown(request: Request, answer: Response) -> Response:
+    """A problem as it is asked for: where the answer were a page, a person may have opened it."""
+    page = getattr(request.scope.get("route"), "response_class", None) is HTMLResponse
+    if page and wants_page(request.headers.get("accept", "")):
+        return as_page(request, answer)
+    return answer
 
 
 def _where(error: BaseException) -> str:

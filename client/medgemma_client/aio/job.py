@@ -11,7 +11,7 @@ from medgemma_client.aio.result import AsyncResult
 from medgemma_client.aio.threads import Threads
 from medgemma_client.job import Job
 from medgemma_client.waiting import FIRST_POLL, Waiting
-from medgemma_tasks.models import Status
+from medgemma_tasks.models import ExplanationRequest, Status
 
 if TYPE_CHECKING:
     from medgemma_client.result import Result
@@ -61,6 +61,10 @@ class AsyncJob:
     async def ended(self, *args: Any, **options: Any) -> Status | None:
         status = await self._threads.run(self._job.ended, *args, **options)
         return status and self._saw(status)
+
+    @like(Job.request)
+    async def request(self) -> ExplanationRequest:
+        return await self._threads.run(self._job.request)
 
     @like(Job.result)
     async def result(self) -> AsyncResult:

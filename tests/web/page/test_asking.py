@@ -96,6 +96,23 @@ def test_a_question_is_watched_from_its_upload_to_its_report(
     watched.assert_quiet(gateway.url)
 
 
+def test_after_a_reload_a_question_is_known_again_and_was_kept_in_no_storage(
+    enter: Enter, ask: Ask, gateway: GatewayProcess, service: Service
+) -> None:
+    watched = enter()
+    page = watched.page
+    ask(page, "gate and a canary")
+    job_in(page)
+    expect(page.locator("#asked img")).to_be_visible()
+    page.reload()
+    expect(page.locator("#asked")).to_have_text("gate and a canary")
+    kept = page.evaluate("JSON.stringify([localStorage, sessionStorage, history.state])")
+    assert "canary" not in kept
+    service.client.job(job_in(page)).cancel()
+    page.get_by_role("link", name="Ask again").wait_for()
+    watched.assert_quiet(gateway.url)
+
+
 def test_a_question_waits_with_its_place_in_the_queue_and_can_be_cancelled(
     enter: Enter, ask: Ask, gateway: GatewayProcess, service: Service
 ) -> None:
@@ -184,6 +201,7 @@ def test_recent_questions_are_shown_again_and_forgotten_for_good(
     page.get_by_role("link", name="New question").click()
     card = page.locator("#jobs li")
     expect(card).to_contain_text(ANSWER)
+    expect(card).to_contain_text("a canary of the prompt")
     expect(card.locator("img")).to_be_visible()
     kept = page.evaluate("JSON.stringify(localStorage)")
     assert [set(one) for one in json.loads(json.loads(kept)["medgemma.jobs"])] == [{"id", "at"}]
@@ -232,7 +250,9 @@ def test_the_page_is_for_phones_and_for_everyone(
     watched.assert_accessible()
     watched.assert_fits()
     page.get_by_role("link", name="Ask again").click()
-    page.locator("#jobs").get_by_text("Failed").wait_for()
+    failed = page.locator("#jobs").get_by_text("Failed")
+    failed.wait_for()
+    assert failed.evaluate("text => text.clientWidth") > 200  # it has the picture's place too
     watched.assert_accessible()
     watched.assert_fits()
     page.get_by_role("textbox", name="Word of the answer").fill("")

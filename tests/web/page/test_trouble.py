@@ -133,6 +133,24 @@ def test_a_job_that_was_set_aside_says_what_to_do(
     watched.assert_quiet(gateway.url)
 
 
+def test_a_reports_address_leads_to_the_page_where_there_is_no_report_to_open(
+    watch: Watch, gateway: GatewayProcess, service: Service
+) -> None:
+    job = service.ask("hang 60")
+    job.cancel()
+    watched = watch()
+    page = watched.page
+    page.goto(f"{gateway.url}/v1/explanations/{job.id}/report")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("no report")
+    watched.assert_accessible()
+    page.get_by_role("link").click()
+    page.get_by_label("API key").fill(key_of(gateway))
+    page.get_by_role("button", name="Use this key").click()
+    assert "Cancelled" in trouble(page)
+    expect(page.locator("#asked")).to_have_text("hang 60")
+    assert_only_refused(watched, gateway.url)
+
+
 def test_a_job_of_nobody_is_said_to_be_unknown(enter: Enter, gateway: GatewayProcess) -> None:
     watched = enter("0" * 32)
     assert "There is no such job" in trouble(watched.page)
@@ -172,7 +190,7 @@ def test_a_gateway_that_goes_away_is_waited_for(
         page.goto(f"{gateway.url}/#key={key_of(gateway)}")
         ask(page, "gate away")
         expect(page.locator("[aria-current=step]")).to_have_text("Explaining")
-        gateway.__exit__(None, None, None)
+        gateway.kill()
         assert "The gateway does not answer" in trouble(page)
         (gate := service.worker.ledger_path.with_name("ledger.gate")).touch()
         with gateway:

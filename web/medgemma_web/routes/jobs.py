@@ -11,8 +11,8 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from medgemma_client import Client, Job, Result
 from medgemma_client.errors import ArtifactDamaged, JobNotFound, MedGemmaError, ServiceError
 from medgemma_web.access import Service
-from medgemma_web.answers import JOB, JobResult, JobStatus
-from medgemma_web.described import EVENTS, OF_A_JOB, OF_A_RESULT, problems
+from medgemma_web.answers import JOB, JobQuestion, JobResult, JobStatus
+from medgemma_web.described import EVENTS, OF_A_JOB, OF_A_RESULT, problems, problems_or_pages
 from medgemma_web.events import stream
 from medgemma_web.limits import Caller
 from medgemma_web.problems import NoResult
@@ -76,6 +76,13 @@ async def status(job_id: JobId, key: Caller, service: Service) -> JobStatus:
     return JobStatus.of(await service.status(key.tenant, job_id))
 
 
+@router.get("/question", responses=problems(*OF_A_JOB))
+async def question(job_id: JobId, key: Caller, service: Service) -> JobQuestion:
+    """What was asked."""
+    client = service.client(key.tenant)
+    return JobQuestion.of(await service.quick(lambda: there(client, job_id).request()))
+
+
 @router.get(
     "/events",
     response_class=Events,
@@ -112,9 +119,10 @@ async def result(
     return await service.quick(look)
 
 
-@router.get("/report", response_class=HTMLResponse, responses=problems(*OF_A_RESULT))
+@router.get("/report", response_class=HTMLResponse, responses=problems_or_pages(*OF_A_RESULT))
 async def report(job_id: JobId, key: Caller, service: Service) -> Response:
-    """The report of a job that succeeded: one page, complete in itself."""
+    """The report of a job that succeeded: one page, complete in itself. Why there is none is a page
+    too for who asks for ``text/html``, as browsers do."""
     client = service.client(key.tenant)
     page = await service.heavy(lambda: finished(client, job_id).report_html())
     return HTMLResponse(page, headers={"Content-Security-Policy": REPORT_MAY})

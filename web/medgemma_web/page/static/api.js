@@ -47,6 +47,9 @@ const json = async (path, options) => (await call(path, options)).json();
 
 export const models = (signal) => json("v1/models", { signal });
 export const status = (id, signal) => json(job(id), { signal });
+/** The words of a question: of a study's prompt, which is mostly ours, what stands last. */
+export const question = async (id, signal) =>
+  (await json(`${job(id)}/question`, { signal })).prompt.findLast((part) => typeof part === "string") ?? "";
 export const result = (id, signal) => json(`${job(id)}/result`, { signal });
 export const cancel = (id) => json(job(id), { method: "DELETE" });
 export const events = (id, signal) => call(`${job(id)}/events`, { signal });

@@ -69,9 +69,10 @@ export async function showJob(id, { known = false, notes = [] } = {}) {
   $("notes").hidden = !notes.length;
   $("notes").querySelector("ul").replaceChildren(...notes.map((note) => el("li", {}, note)));
   if (known) offerCancel(() => cancel(id)); // also while nothing is heard of it
-  else asked(null, []);
+  else $("asked").hidden = true;
   step("waiting", null, "Looking where it stands");
   focusTitle("job");
+  let recalled = known;
   const work = async () => {
     for await (const status of watch(id, signal)) {
       if (status === null) {
@@ -81,6 +82,8 @@ export async function showJob(id, { known = false, notes = [] } = {}) {
       $("job-problem").replaceChildren();
       rememberIfNew(id);
       if (ended(status)) return finish(id, status, signal);
+      if (!recalled) recall(id, signal);
+      recalled = true;
       offerCancel(() => cancel(id));
       step(...[told(status)].flatMap(([name, sentence]) => [name, status.state === "running" ? status.progress : null, sentence]));
     }
@@ -114,6 +117,7 @@ async function finish(id, status, signal) {
     const problem = new api.Problem(0, { code: cancelled ? "job_cancelled" : (error.code ?? "job_error"), detail: error.message });
     problem.job = true;
     end(cancelled ? "Cancelled" : "Failed");
+    if ($("asked").hidden) recall(id, signal);
     const again = el("a", { className: "button", href: "#" }, "Ask again");
     $("job-problem").replaceChildren(problemBox(problem, again));
     return;
@@ -121,6 +125,7 @@ async function finish(id, status, signal) {
   const html = await api.report(id, signal);
   if (signal.aborted) return;
   end("Relevancy report");
+  $("asked").hidden = true; // the report has it
   say("Done: the report is below");
   address = URL.createObjectURL(new Blob([html], { type: "text/html;charset=utf-8" }));
   $("alone").href = $("download").href = address;
@@ -145,11 +150,21 @@ function offerCancel(how) {
   $("cancel").hidden = false;
 }
 
+/** Show the question of a job that another page asked, or this one before it was loaded anew. */
+async function recall(id, signal) {
+  try {
+    const prompt = await api.question(id, signal);
+    if (!signal.aborted && $("frame").hidden) asked(prompt, []);
+  } catch {
+    // Where it stands is told all the same, and so is what goes wrong in that.
+  }
+}
+
 function asked(prompt, previews) {
-  $("asked").hidden = prompt === null;
+  $("asked").hidden = false;
   const pictures = previews.slice(0, 6).map(({ name, address: from }) => thumbnail(name, from));
   const more = previews.length > 6 ? [el("span", { className: "dim" }, `and ${previews.length - 6} more`)] : [];
-  $("asked").replaceChildren(el("p", { dir: "auto" }, prompt ?? ""), el("div", { className: "row" }, ...pictures, ...more));
+  $("asked").replaceChildren(el("p", { dir: "auto" }, prompt), el("div", { className: "row" }, ...pictures, ...more));
 }
 
 function step(name, progress, sentence) {

@@ -1,4 +1,4 @@
-// The cards of recent jobs. Pictures and answers are fetched each time, and kept nowhere.
+// The cards of recent jobs. Questions, pictures and answers are fetched each time, and kept nowhere.
 
 import * as api from "./api.js";
 import { $, el, focusTitle, say } from "./dom.js";
@@ -27,10 +27,11 @@ export function showRecent() {
 
 function card({ id, at }) {
   const picture = el("span", { className: "thumb" });
+  const question = el("span", { className: "question", dir: "auto" });
   const text = el("span", { className: "answer", dir: "auto" }, "…");
   const when = new Date(at);
   const time = el("time", { dateTime: when.toISOString() }, when.toLocaleString([], { dateStyle: "medium", timeStyle: "short" }));
-  const link = el("a", { href: `#job=${id}`, className: "card" }, picture, text, time);
+  const link = el("a", { href: `#job=${id}`, className: "card" }, picture, el("span", { className: "said" }, question, text), time);
   const remove = () => {
     forget(id);
     say("Forgotten");
@@ -42,7 +43,7 @@ function card({ id, at }) {
   };
   const button = el("button", { type: "button", className: "remove", title: "Forget", "aria-label": `Forget the question of ${time.textContent}`, onclick: remove }, "×");
   const item = el("li", {}, link, button);
-  return { id, item, picture, text };
+  return { id, item, picture, question, text };
 }
 
 /** A few at a time: a gateway counts what a key asks for. */
@@ -54,9 +55,10 @@ async function fill(cards, signal) {
   await Promise.all([work(), work(), work()]);
 }
 
-async function fillOne({ id, picture, text }, signal) {
+async function fillOne({ id, picture, question, text }, signal) {
   try {
     const status = await api.status(id, signal);
+    question.textContent = await api.question(id, signal);
     if (status.state !== "succeeded") {
       text.textContent = { submitted: "Waiting", running: "Under way", failed: "Failed", cancelled: "Cancelled" }[status.state];
       text.classList.add("dim");
