@@ -184,7 +184,7 @@ def ask_by_the_gateway(
         patch.setenv("MEDGEMMA_BROKER_URL", guarded.as_user("gateway"))
         with GatewayProcess(folder) as gateway, gateway.client() as api:
             theirs = gateway.header("other")
-            until(lambda: api.get("/v1/models", headers=theirs).status_code == 200, 5)
+            until(lambda: api.get("/v1/models", headers=theirs).status_code == 200, 30)
             for header in (gateway.ours, theirs):
                 for _ in range(2):
                     asked = ask(api, header, "What is there, gateway?", key="once")

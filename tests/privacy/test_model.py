@@ -60,7 +60,7 @@ def test_neither_events_nor_logs_nor_redis_hold_what_it_read_or_said(
                 client.submit(picture, prompt, prompt_words=KEYWORD).wait(WAIT)
             assert PROMPT not in f"{caught.value.message} {caught.value.details!r}"
         held = watching.memory(service.redis)
-        until(lambda: [e["type"] for e in events].count("task-succeeded") >= 4, 10.0)
+        until(lambda: [e["type"] for e in events].count("task-succeeded") >= 4, 30.0)
     assert answer
     for told in (worker.log, "\n".join(said), repr(events), held):
         assert found(told, (*EVERY, answer)) == []

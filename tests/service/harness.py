@@ -68,7 +68,7 @@ class WorkerProcess:
     def child_of(self, job: Job) -> int:
         """The process that started a job last."""
         # A worker tells that it generates a moment before the engine writes that it starts.
-        until(lambda: self.started(job), 5.0)
+        until(lambda: self.started(job), 30.0)
         return int(self._lines()[self.started(job)[-1]].split()[2])
 
     def holds(self, job: Job) -> bool:
@@ -168,7 +168,7 @@ class Service:
 
     def running(self, job: Job) -> None:
         """Wait until the engine has the job."""
-        until(lambda: job.status().stage in (Stage.GENERATING, Stage.EXPLAINING), 15.0)
+        until(lambda: job.status().stage in (Stage.GENERATING, Stage.EXPLAINING), 60.0)
 
     def dump(self) -> str:
         """All that Redis holds, as text; the bodies of messages, which are base64, in the clear."""

@@ -160,7 +160,7 @@ def test_a_dead_attempts_artifacts_go_with_the_commit(idle: Service) -> None:
         result = job.wait(WAIT)
         assert result.record.attempt == 2
         kept = 2 + len(result.record.artifacts)
-        until(lambda: len(idle.ledger.store.keys(job_prefix("local", job.id))) == kept, 5.0)
+        until(lambda: len(idle.ledger.store.keys(job_prefix("local", job.id))) == kept, 30.0)
 
 
 def test_a_job_delivered_twice_runs_on_one_worker_at_a_time(idle: Service, tmp_path: Path) -> None:

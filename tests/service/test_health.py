@@ -27,16 +27,25 @@ def said(service: Service) -> dict[int, WorkerHealth]:
 
 
 def becomes(
-    service: Service, worker: WorkerProcess, state: WorkerState, seconds: float = WAIT
+    service: Service,
+    worker: WorkerProcess,
+    state: WorkerState,
+    seconds: float = WAIT,
+    *,
+    job: bool = False,
 ) -> WorkerHealth:
-    """Wait until a worker says that it is so."""
+    """Wait until a worker says that it is so; ``job``: and which job it has in hand, which comes a
+    moment after the message that has it."""
+    found: list[WorkerHealth] = []
 
     def so() -> bool:
         health = said(service).get(worker.pid)
-        return health is not None and health.state is state
+        if health is not None and health.state is state and (health.job is not None or not job):
+            found.append(health)
+        return bool(found)
 
     until(so, seconds, lambda: f"{said(service)}\n{worker.log}")
-    return said(service)[worker.pid]
+    return found[0]
 
 
 def stays(service: Service, worker: WorkerProcess, state: WorkerState) -> None:
@@ -56,7 +65,7 @@ def test_a_worker_is_starting_then_ready_then_busy_then_gone(idle: Service, tmp_
         ready = becomes(idle, worker, WorkerState.READY)
         assert (ready.model, ready.job, ready.done) == ("phantom", None, 0)
         job = idle.ask("sleep 3")
-        busy = becomes(idle, worker, WorkerState.BUSY)
+        busy = becomes(idle, worker, WorkerState.BUSY, job=True)
         assert busy.job is not None
         assert (busy.job.tenant, busy.job.job_id, busy.job.attempt) == ("local", job.id, 1)
         job.wait(WAIT)

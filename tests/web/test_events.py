@@ -75,7 +75,7 @@ def test_a_stream_ends_where_its_key_is_removed(
     gateway: GatewayProcess, api: httpx.Client, service: Service
 ) -> None:
     header = gateway.header("local")
-    until(lambda: api.get("/v1/models", headers=header).status_code == 200, 5)
+    until(lambda: api.get("/v1/models", headers=header).status_code == 200, 30)
     waits = service.ask("gate removed")
     where = f"/v1/explanations/{waits.id}/events"
     with api.stream("GET", where, headers=header) as stream:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def key(gateway: GatewayProcess, api: httpx.Client, tenant: str, **limits: int) -> dict[str, str]:
     """A new key, once the gateway knows it. That takes one of its requests."""
     header = gateway.header(tenant, **limits)
-    until(lambda: api.get("/v1/models", headers=header).status_code != 401, 5)
+    until(lambda: api.get("/v1/models", headers=header).status_code != 401, 30)
     return header
 
 
@@ -74,7 +74,7 @@ def test_a_job_that_redis_left_amid_its_submission_does_not_count(
                 header=header,
             )
             with gateway.connection(head) as connection:
-                until(lambda: counted(service) == before + 1, 10)
+                until(lambda: counted(service) == before + 1, 30)
                 proxy.refuse()
                 connection.sendall(question.encode())
                 assert status_of(answer(connection)) == 503

@@ -71,7 +71,7 @@ def test_two_thousand_made_up_requests_meet_no_defect_and_no_status_that_is_not_
     """Half of them as the document allows, half not. Every second one about a job has one that is
     there, and every second question an image that can be read."""
     header = gateway.header("fuzzed", requests_per_minute=10**6, jobs_per_day=10**6)
-    until(lambda: api.get("/v1/models", headers=header).status_code == 200, 5)
+    until(lambda: api.get("/v1/models", headers=header).status_code == 200, 30)
     jobs = cycle(finished(api, header))
     turns, met = count(), Counter[str]()
     schema = schemathesis.openapi.from_dict(described)

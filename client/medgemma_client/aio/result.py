@@ -104,6 +104,10 @@ class AsyncResult:
         """As ``Result.request``."""
         return await self._threads.run(lambda: self._result.request)
 
+    async def notes(self) -> tuple[str, ...]:
+        """As ``Result.notes``."""
+        return await self._threads.run(lambda: self._result.notes)
+
     artifact = _awaited(Result.artifact)
     artifact_urls = _awaited(Result.artifact_urls)
     boxes = _awaited(Result.boxes)

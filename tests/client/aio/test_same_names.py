@@ -47,7 +47,7 @@ displayed cannot be awaited."""
 
 ITERATED = {"dead"}
 
-FETCHED = {"scores", "heatmaps", "heatmap", "explanation", "explanations", "request"}
+FETCHED = {"scores", "heatmaps", "heatmap", "explanation", "explanations", "request", "notes"}
 """Properties that reach for the store."""
 
 

@@ -178,7 +178,7 @@ def test_a_job_can_be_cancelled_before_anything_is_heard_of_it(
     ask(page, "sleep 60 unheard")
     job = service.client.job(job_in(page))
     page.get_by_role("button", name="Cancel").click()
-    until(lambda: job.status().state is State.CANCELLED, 10)
+    until(lambda: job.status().state is State.CANCELLED, 30)
 
 
 def test_a_gateway_that_goes_away_is_waited_for(
