@@ -141,15 +141,16 @@ class Device:
 
     def answer_next(self, batch: Sequence[Wanted]) -> None:
         """Answer some of those that wait for it. Where they are too many at once, or take too long,
-        they wait again, and fewer are taken from then on."""
-        began = time.monotonic()
+        they wait again, and fewer are taken from then on. Who gave up by now is left out."""
+        began, batch = time.monotonic(), self._take(self.answering, batch)
+        if not batch:
+            return
 
         def tell(progress: Sequence[float]) -> Collection[int]:
             for wanted, fraction in zip(batch, progress, strict=True):
                 wanted.progress = fraction
             return [place for place, wanted in enumerate(batch) if wanted.unwanted is not None]
 
-        self._take(self.answering, batch)
         try:
             found = self._step(batch, lambda: self._engine.answer([w.given for w in batch], tell))
         except (OutOfMemory, JobTimeLimit, MemoryError) as error:
@@ -167,8 +168,10 @@ class Device:
     def explain_next(self, batch: Sequence[Wanted]) -> None:
         """Explain some of those that wait for it. Where they are too many, fewer are taken from
         then on; what else goes wrong among several is tried again with each by itself, so that
-        none fails for another."""
-        began = time.monotonic()
+        none fails for another. Who gave up by now is left out."""
+        began, batch = time.monotonic(), self._take(self.explaining, batch)
+        if not batch:
+            return
 
         def tell(progress: float) -> None:
             for wanted in batch:
@@ -177,7 +180,6 @@ class Device:
             if len(unwanted) == len(batch):
                 raise unwanted[0]
 
-        self._take(self.explaining, batch)
         try:
             found = self._step(batch, lambda: self._engine.explain([w.given for w in batch], tell))
         except (OutOfMemory, JobTimeLimit, MemoryError) as error:
@@ -235,11 +237,14 @@ class Device:
                     wanted.end(error=error)
                 line.clear()
 
-    def _take(self, line: list[Wanted], batch: Sequence[Wanted]) -> None:
+    def _take(self, line: list[Wanted], batch: Sequence[Wanted]) -> Sequence[Wanted]:
+        """Out of the line: those of a batch that still wait, since it was chosen."""
         with self.changed:
-            for wanted in batch:
+            waiting = [wanted for wanted in batch if wanted in line]
+            for wanted in waiting:
                 line.remove(wanted)
                 wanted.begin()
+        return waiting
 
     def _too_many(
         self, line: list[Wanted], batch: Sequence[Wanted], batching: Batching, error: Exception
