@@ -174,7 +174,7 @@ class Backfill:
         with ExitStack() as stack:  # left from its end
             stack.enter_context(watched)
             for thread in threads:
-                stack.callback(thread.join)
+                stack.callback(_join, thread)
             readers = stack.enter_context(self._readers())
             stack.callback(end)
             for thread in threads:
@@ -255,6 +255,12 @@ class Backfill:
         if record is None:
             raise JobNotFinished(f"Job {job_id} has no result any more.", job_id=job_id)
         return Result(record, self._ledger)
+
+
+def _join(thread: Thread) -> None:
+    """Also one that was never started, since what kept it from that is to be told."""
+    if thread.is_alive():
+        thread.join()
 
 
 def _check_ended(journal: Journal) -> None:
