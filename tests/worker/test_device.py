@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -445,3 +446,21 @@ def test_the_first_end_of_a_step_counts() -> None:
     wanted.end("first")
     wanted.end(error=KeyError())
     assert wanted.outcome() == "first"
+
+
+def test_what_one_job_adds_to_the_trace_of_a_common_error_is_not_told_of_another(
+    handed: Handed,
+) -> None:
+    """Else the log of a batch that fails would grow with its square."""
+    batch = [Wanted(handed.run(), Stage.GENERATING, "one") for _ in range(2)]
+    try:
+        raise KeyError
+    except KeyError as error:
+        module._end(batch, error)
+    traces = []
+    for wanted in batch:
+        with pytest.raises(KeyError) as raised:
+            wanted.outcome()
+        traces.append([frame.name for frame in traceback.extract_tb(raised.value.__traceback__)])
+    here = "test_what_one_job_adds_to_the_trace_of_a_common_error_is_not_told_of_another"
+    assert traces == 2 * [[here, "outcome", here]]

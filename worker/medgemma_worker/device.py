@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from types import TracebackType
 from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -51,6 +52,8 @@ class Wanted:
         self.stirred = threading.Event()
         self._result: Any = None
         self._error: BaseException | None = None
+        self._where: TracebackType | None = None
+        """Where the error came from."""
         self._done = False
 
     @property
@@ -64,19 +67,22 @@ class Wanted:
     def end(self, result: Any = None, error: BaseException | None = None) -> None:
         """Let its job go on; the first end counts."""
         if not self._done:
+            self._where = None if error is None else error.__traceback__
             self._result, self._error, self._done = result, error, True
             self.stirred.set()
 
     def outcome(self) -> Any:
         if self._error is not None:
-            raise self._error
+            # All of a batch may have the same one: each raise adds to what those before it added.
+            raise self._error.with_traceback(self._where)
         return self._result
 
 
 def _end(batch: Sequence[Wanted], error: BaseException) -> None:
     """The same error for all, but where one has its own."""
+    where = error.__traceback__
     for wanted in batch:
-        wanted.end(error=wanted.unwanted or error)
+        wanted.end(error=wanted.unwanted or error.with_traceback(where))
 
 
 class Device:
