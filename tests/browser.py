@@ -32,6 +32,9 @@ FLAGS = [
     "--disable-sync",
 ]
 
+WAIT = 20_000
+"""Milliseconds that anything may take: on a busy machine what is done at once takes seconds."""
+
 _WITHIN = ("data:", "blob:", "about:")
 """Addresses that lead nowhere but into the page itself."""
 
@@ -80,8 +83,9 @@ def open_browser() -> Iterator[Browser]:
     For a file of tests at a time, not for the session: as long as Playwright runs, asyncio holds
     its loop for running, and no other test could ``asyncio.run``. A start takes half a second.
     """
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=WAIT)
     program = tool("chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
@@ -99,7 +103,7 @@ def watching(browser: Browser) -> Iterator[Watch]:
     def watch(width: int = 1280, height: int = 900, **options: Any) -> Watched:
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(WAIT)
         watched = Watched(context.new_page())
 
         def hear(message: Any) -> None:

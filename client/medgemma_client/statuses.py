@@ -56,8 +56,8 @@ class _Seen:
     def holds(self, glance: Glance | None, hearing: bool) -> bool:
         """Whether it need not be asked again. ``glance``: None where Redis is away."""
         age = time.monotonic() - self.at
-        if self.ended is not None and glance is not None and glance.begun:
-            return False  # it was put back, or purged and submitted anew
+        if self.is_earlier(glance):
+            return False
         if age < SURELY:
             return True
         if glance is None or not hearing:
@@ -65,6 +65,10 @@ class _Seen:
         if self.ended is None:
             return age < OPEN
         return self.ended.state is State.SUCCEEDED and age < SUCCEEDED
+
+    def is_earlier(self, glance: Glance | None) -> bool:
+        """Whether it was put back since it ended so, or purged and submitted anew."""
+        return self.ended is not None and glance is not None and glance.begun
 
 
 class Statuses:
@@ -84,11 +88,13 @@ class Statuses:
         there is one EXISTS where it was deleted before it ended. Whoever put a job back, through
         whatever process, is told no earlier end from then on."""
         key = tenant, check_job_id(job_id)
-        glance = self._glance(key)
+        began, glance = time.monotonic(), self._glance(key)
         with self._lock:
             seen = self._seen.get(key)
         if seen is None or not seen.holds(glance, self._hearing):
             seen = self._ask(key, seen)
+            if seen.at < began and seen.is_earlier(glance):  # another had asked, before that
+                seen = self._ask(key, seen)
         if seen.ended is not None:
             return seen.ended
         return self._open(job_id, glance or NOTHING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Live, Stage, State
 from tests.parts import record_of, request_for
+
+WAIT = 20.0
 
 
 class Counted:
@@ -152,6 +155,35 @@ def test_an_earlier_end_is_not_told_once_the_job_is_queued_again_by_whomever(
     ledger.store.delete(f"local/jobs/{job}/result.json")
     live.mark_queued([job])
     assert found.look("local", job).state is State.SUBMITTED
+
+
+def test_an_earlier_end_that_another_was_being_told_is_not_told_once_the_job_is_queued_again(
+    found: Statuses, ledger: Ledger, live: LiveState, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.commit(record_of(job, State.FAILED))
+    get, on_its_way, waited_for = ledger.store.get, threading.Event(), threading.Event()
+
+    def slow(*args: Any) -> bytes | None:
+        content = get(*args)
+        if not on_its_way.is_set():
+            on_its_way.set()
+            assert waited_for.wait(WAIT)
+        return content
+
+    class Answer(Future[Any]):
+        def result(self, timeout: float | None = None) -> Any:
+            waited_for.set()
+            return super().result(timeout)
+
+    monkeypatch.setattr(ledger.store, "get", slow)
+    monkeypatch.setattr(module, "Future", Answer)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(found.look, "local", job)
+        assert on_its_way.wait(WAIT)
+        ledger.store.delete(f"local/jobs/{job}/result.json")
+        live.mark_queued([job])
+        assert found.look("local", job).state is State.SUBMITTED
+        assert first.result().state is State.FAILED
 
 
 def test_where_nothing_is_heard_it_is_asked_each_second(

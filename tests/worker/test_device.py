@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -171,6 +173,34 @@ def test_a_job_that_is_no_longer_wanted_leaves_the_line_at_once(
     handed.answers()
     assert other.result(5) == "TWO"
     assert handed.engine.batches == [["two"]]
+
+
+@pytest.mark.parametrize("stage", [Stage.GENERATING, Stage.EXPLAINING])
+def test_a_job_that_gives_up_right_before_its_step_leaves_the_others_theirs(
+    handed: Handed, monkeypatch: pytest.MonkeyPatch, stage: Stage
+) -> None:
+    """Who has the device has chosen both by then."""
+    monkeypatch.setattr(module, "LINE_PAUSE", 0.01)
+    device, chosen, run = handed.device, threading.Event(), handed.run(OTHER_JOB)
+    answers = stage is Stage.GENERATING
+    line = device.answering if answers else device.explaining
+
+    def hear(*said: object) -> None:
+        if chosen.is_set():
+            raise JobCancelled("not wanted")
+
+    run.hearers.append(hear)
+    step: Any = device.answer if answers else device.explain
+    futures = [handed.pool.submit(step, whose, "one") for whose in (run, handed.run())]
+    handed.until(lambda: len(line) == 2)
+    batch = [*line]
+    chosen.set()
+    handed.until(lambda: len(line) == 1)
+    for _ in range(2):  # the second time none is left
+        (device.answer_next if answers else device.explain_next)(batch)
+    assert isinstance(futures[0].exception(), JobCancelled)
+    assert futures[1].result() == ("ONE" if answers else "one explained")
+    assert handed.engine.batches == [["one"]]
 
 
 def test_of_several_answered_together_the_one_no_longer_wanted_stops_alone(
@@ -416,3 +446,21 @@ def test_the_first_end_of_a_step_counts() -> None:
     wanted.end("first")
     wanted.end(error=KeyError())
     assert wanted.outcome() == "first"
+
+
+def test_what_one_job_adds_to_the_trace_of_a_common_error_is_not_told_of_another(
+    handed: Handed,
+) -> None:
+    """Else the log of a batch that fails would grow with its square."""
+    batch = [Wanted(handed.run(), Stage.GENERATING, "one") for _ in range(2)]
+    try:
+        raise KeyError
+    except KeyError as error:
+        module._end(batch, error)
+    traces = []
+    for wanted in batch:
+        with pytest.raises(KeyError) as raised:
+            wanted.outcome()
+        traces.append([frame.name for frame in traceback.extract_tb(raised.value.__traceback__)])
+    here = "test_what_one_job_adds_to_the_trace_of_a_common_error_is_not_told_of_another"
+    assert traces == 2 * [[here, "outcome", here]]

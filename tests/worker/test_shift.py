@@ -148,6 +148,28 @@ def test_a_job_that_is_named_twice_runs_once(here: Here) -> None:
     assert sorted(here.explained) == [job(1), job(2)]
 
 
+def test_a_job_that_ends_while_the_open_ones_are_counted_does_no_harm(here: Here) -> None:
+    ends, has_explained = threading.Event(), here.device.has_explained
+    delivery = here.delivery(1, 2)
+
+    def end() -> None:
+        ends.wait(30)
+        raise KeyError
+
+    def looked(job_id: str) -> bool:
+        if not ends.is_set() and job(2) in delivery.open:
+            ends.set()
+            while job(1) in delivery.open:
+                time.sleep(0.001)
+        return has_explained(job_id)
+
+    here.jobs.before[job(1)], here.device.has_explained = end, looked  # type: ignore[method-assign]
+    here.shift.serve(delivery)
+    assert here.jobs.ended.keys() == {job(1), job(2)}
+    assert isinstance(here.jobs.ended[job(1)], KeyError)
+    assert here.jobs.ended[job(2)] is None
+
+
 def test_one_that_is_slow_to_fetch_holds_the_others_up_for_a_moment_only(here: Here) -> None:
     fetched = threading.Event()
     here.jobs.before[job(1)] = lambda: fetched.wait(30)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from types import TracebackType
 from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -51,6 +52,8 @@ class Wanted:
         self.stirred = threading.Event()
         self._result: Any = None
         self._error: BaseException | None = None
+        self._where: TracebackType | None = None
+        """Where the error came from."""
         self._done = False
 
     @property
@@ -64,19 +67,22 @@ class Wanted:
     def end(self, result: Any = None, error: BaseException | None = None) -> None:
         """Let its job go on; the first end counts."""
         if not self._done:
+            self._where = None if error is None else error.__traceback__
             self._result, self._error, self._done = result, error, True
             self.stirred.set()
 
     def outcome(self) -> Any:
         if self._error is not None:
-            raise self._error
+            # All of a batch may have the same one: each raise adds to what those before it added.
+            raise self._error.with_traceback(self._where)
         return self._result
 
 
 def _end(batch: Sequence[Wanted], error: BaseException) -> None:
     """The same error for all, but where one has its own."""
+    where = error.__traceback__
     for wanted in batch:
-        wanted.end(error=wanted.unwanted or error)
+        wanted.end(error=wanted.unwanted or error.with_traceback(where))
 
 
 class Device:
@@ -141,15 +147,16 @@ class Device:
 
     def answer_next(self, batch: Sequence[Wanted]) -> None:
         """Answer some of those that wait for it. Where they are too many at once, or take too long,
-        they wait again, and fewer are taken from then on."""
-        began = time.monotonic()
+        they wait again, and fewer are taken from then on. Who gave up by now is left out."""
+        began, batch = time.monotonic(), self._take(self.answering, batch)
+        if not batch:
+            return
 
         def tell(progress: Sequence[float]) -> Collection[int]:
             for wanted, fraction in zip(batch, progress, strict=True):
                 wanted.progress = fraction
             return [place for place, wanted in enumerate(batch) if wanted.unwanted is not None]
 
-        self._take(self.answering, batch)
         try:
             found = self._step(batch, lambda: self._engine.answer([w.given for w in batch], tell))
         except (OutOfMemory, JobTimeLimit, MemoryError) as error:
@@ -167,8 +174,10 @@ class Device:
     def explain_next(self, batch: Sequence[Wanted]) -> None:
         """Explain some of those that wait for it. Where they are too many, fewer are taken from
         then on; what else goes wrong among several is tried again with each by itself, so that
-        none fails for another."""
-        began = time.monotonic()
+        none fails for another. Who gave up by now is left out."""
+        began, batch = time.monotonic(), self._take(self.explaining, batch)
+        if not batch:
+            return
 
         def tell(progress: float) -> None:
             for wanted in batch:
@@ -177,7 +186,6 @@ class Device:
             if len(unwanted) == len(batch):
                 raise unwanted[0]
 
-        self._take(self.explaining, batch)
         try:
             found = self._step(batch, lambda: self._engine.explain([w.given for w in batch], tell))
         except (OutOfMemory, JobTimeLimit, MemoryError) as error:
@@ -235,11 +243,14 @@ class Device:
                     wanted.end(error=error)
                 line.clear()
 
-    def _take(self, line: list[Wanted], batch: Sequence[Wanted]) -> None:
+    def _take(self, line: list[Wanted], batch: Sequence[Wanted]) -> Sequence[Wanted]:
+        """Out of the line: those of a batch that still wait, since it was chosen."""
         with self.changed:
-            for wanted in batch:
+            waiting = [wanted for wanted in batch if wanted in line]
+            for wanted in waiting:
                 line.remove(wanted)
                 wanted.begin()
+        return waiting
 
     def _too_many(
         self, line: list[Wanted], batch: Sequence[Wanted], batching: Batching, error: Exception

@@ -99,7 +99,8 @@ class Shift:
     def _open(self, delivery: Delivery) -> None:
         """Give jobs a thread: those of this batch and the next, and no more than can be stored."""
         room = 2 * self._device.batching.advised
-        fresh = sum(1 for job in delivery.open if not self._device.has_explained(job))
+        # Of a copy: their threads take jobs out as they end.
+        fresh = sum(1 for job in [*delivery.open] if not self._device.has_explained(job))
         while delivery.waiting and fresh < room and len(delivery.open) < room + STORING:
             if self._guest is not None and delivery.waiting[0] in self._guest.delivery.open:
                 return  # the same question: it will be found finished

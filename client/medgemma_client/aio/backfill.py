@@ -42,6 +42,7 @@ class AsyncBackfill:
     def __init__(self, make: Callable[[], Backfill], threads: Threads) -> None:
         self._make, self._threads = make, threads
         self._work: Backfill | None = None
+        self._making = asyncio.Lock()
 
     def __await__(self) -> Generator[Any, None, AsyncBackfill]:
         """Make it, and raise what that raises, before it is iterated."""
@@ -93,8 +94,9 @@ class AsyncBackfill:
             await _to_its_end(closing)  # it writes its files
 
     async def _made(self) -> AsyncBackfill:
-        if self._work is None:
-            self._work = await self._threads.run(self._make)
+        async with self._making:  # one task may iterate while another asks for its plan
+            if self._work is None:
+                self._work = await self._threads.run(self._make)
         return self
 
     @property

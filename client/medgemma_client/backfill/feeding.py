@@ -19,6 +19,7 @@ from medgemma_client.backfill.watched import Watched
 from medgemma_tasks.errors import (
     ArtifactDamaged,
     DuplicateItem,
+    FileUnwritable,
     InputError,
     RequestError,
 )
@@ -157,7 +158,17 @@ class Feeder:
         return True
 
     def _upload(self, read: Read) -> Ready | None:
-        """The row, if its job is still to be published."""
+        """The row, if its job is still to be published. What ends the run is told: no thread may
+        end over it, since its row would be waited for in vain."""
+        try:
+            return self._write(read)
+        except StoppedError:
+            pass
+        except Exception as error:  # noqa: BLE001 - it is raised where the items are read
+            self._failed(error)
+        return None
+
+    def _write(self, read: Read) -> Ready | None:
         row = read.row
         try:
             request = self._uploader.request_of(read)
@@ -168,14 +179,12 @@ class Feeder:
             damaged = self._again.pop(row.item, None) == ArtifactDamaged.code
             self._uploader.upload(read, request, anew=damaged)
             return None if again and self._watched.put_back(ready, request) else ready
+        except FileUnwritable:
+            raise  # the journal: no row is to blame
         except ROW_ERRORS as error:
             self._in_flight.give()
             self._refuse(BadRow.of(row.number, row.item, error))
-        except StoppedError:
-            pass
-        except Exception as error:  # noqa: BLE001 - it is raised where the items are read
-            self._failed(error)
-        return None
+            return None
 
     def _ended_before(self, ready: Ready) -> bool:
         """Whether there is nothing to do but to look at its mark."""

@@ -41,7 +41,7 @@ def patiently(action: Callable[[], T], stop: Event) -> T:
 
 
 class Away:
-    """For how long a service has been away, of which somebody asks again and again."""
+    """For how long a service has been away, of which several threads ask again and again."""
 
     def __init__(self) -> None:
         self._since: float | None = None
@@ -52,10 +52,10 @@ class Away:
 
     def bear(self, error: Exception) -> None:
         """It is away; raises the error where it has been for PATIENCE."""
-        now = time.monotonic()
-        if self._since is None:
+        now, since = time.monotonic(), self._since  # once: another thread may be answered meanwhile
+        if since is None:
             self._since = now
-        elif now - self._since > PATIENCE:
+        elif now - since > PATIENCE:
             raise error
 
 

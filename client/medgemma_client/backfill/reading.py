@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Condition, Thread
+from threading import Condition, Lock, Thread
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar, cast
 
 from medgemma_client.backfill.child import Child, Gone
+from medgemma_client.backfill.patience import StoppedError
 from medgemma_client.backfill.rows import BadRow, Row
 from medgemma_tasks.models import ImageRef
 from medgemma_tasks.settings import Settings
@@ -114,6 +115,7 @@ class Readers:
         self._count = processes or min(os.cpu_count() or 1, MOST_PROCESSES)
         self._todo: SimpleQueue[tuple[Row, _Round] | None] = SimpleQueue()
         self._held = _Held()
+        self._closing, self._closed = Lock(), False
         self._children: list[Child] = []
         self._threads: list[Thread] = []
 
@@ -134,6 +136,8 @@ class Readers:
         trace: TracebackType | None,
     ) -> None:
         self._held.open()
+        with self._closing:
+            self._closed = True
         for child in self._children:
             child.close()
             self._todo.put(None)
@@ -145,7 +149,8 @@ class Readers:
 
         Looks a few rows ahead, and holds no more than MOST_BYTES of images; what was given is the
         caller's, and counts no longer. One call at a time; where its iterator is closed early, what
-        was under way is dropped.
+        was under way is dropped. Raises StoppedError once the processes were ended, which another
+        thread may do at any time.
         """
         return self._each(rows, _Round(pixels=True), Read)
 
@@ -163,7 +168,10 @@ class Readers:
                     continue
                 while round_.asked >= 2 * self._count or not round_.answers.empty():
                     yield self._next(round_, kind)
-                self._todo.put((row, round_))
+                with self._closing:
+                    if self._closed:
+                        raise StoppedError  # nobody would answer
+                    self._todo.put((row, round_))
                 round_.asked += 1
             while round_.asked:
                 yield self._next(round_, kind)

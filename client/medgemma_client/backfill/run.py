@@ -21,7 +21,7 @@ from typing import Any
 from medgemma_client.backfill.choices import Choices
 from medgemma_client.backfill.feeding import TOGETHER, Feeder
 from medgemma_client.backfill.files import Folder, write_results, write_summary
-from medgemma_client.backfill.item import Item
+from medgemma_client.backfill.item import Item, RowState
 from medgemma_client.backfill.journal import Journal
 from medgemma_client.backfill.leaving import Leavings
 from medgemma_client.backfill.manifest import read_rows
@@ -35,7 +35,7 @@ from medgemma_client.backfill.uploading import Uploader
 from medgemma_client.backfill.watched import Watched
 from medgemma_client.request import served_model
 from medgemma_client.result import Result
-from medgemma_tasks.errors import JobNotFinished, ServiceError, StoreUnreachable
+from medgemma_tasks.errors import InternalError, JobNotFinished, ServiceError, StoreUnreachable
 from medgemma_tasks.layout import job_prefix, run_prefix
 from medgemma_tasks.ledger import Ledger
 from medgemma_tasks.live import LiveState
@@ -49,7 +49,8 @@ class Backfill:
     """Iterate over it once: it gives each item as it ends, those that had ended before included.
 
     Raises, when it is made, ModelNotServed, FileUnreadable and InvalidRequest; while it is iterated
-    ManifestUnusable, FileUnwritable, RunUnderWay, and what is wrong with store or broker for long.
+    ManifestUnusable, FileUnwritable, RunUnderWay, InternalError where rows were forgotten, and what
+    is wrong with store or broker for long.
     However the iteration ends, the run's files are written first.
     """
 
@@ -91,6 +92,7 @@ class Backfill:
             patiently(leavings.begin, Event())
             try:
                 yield from self._work(journal, leavings)
+                _check_ended(journal)
             except BaseException as error:
                 self._write(journal, started_at, complete=False)
                 with suppress(ServiceError):  # what broke it off is to be told
@@ -172,7 +174,7 @@ class Backfill:
         with ExitStack() as stack:  # left from its end
             stack.enter_context(watched)
             for thread in threads:
-                stack.callback(thread.join)
+                stack.callback(_join, thread)
             readers = stack.enter_context(self._readers())
             stack.callback(end)
             for thread in threads:
@@ -181,7 +183,7 @@ class Backfill:
 
     def _items(self) -> Iterator[Item]:
         told, met = 0, None
-        while told != met:
+        while met is None or told < met:
             event = self._events.get()
             if self._broken_off:
                 raise StoppedError
@@ -253,3 +255,19 @@ class Backfill:
         if record is None:
             raise JobNotFinished(f"Job {job_id} has no result any more.", job_id=job_id)
         return Result(record, self._ledger)
+
+
+def _join(thread: Thread) -> None:
+    """Also one that was never started, since what kept it from that is to be told."""
+    if thread.is_alive():
+        thread.join()
+
+
+def _check_ended(journal: Journal) -> None:
+    """Before it is said that all is done: each row that was met has ended."""
+    counts = journal.counts(whole=True)
+    if forgotten := sum(counts[state] for state in RowState if not state.ended):
+        raise InternalError(
+            f"Of the rows {forgotten} have not ended, and nobody waits for them any more: a defect "
+            "of ours. Start the run again; it goes on where it stopped."
+        )

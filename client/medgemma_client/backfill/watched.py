@@ -32,8 +32,9 @@ class Watched:
         self.ledger, self.live = ledger, live
         self._journal, self._done, self._stop = journal, done, stop
         self._publisher = Publisher(live.settings)
-        self._rows: dict[str, list[str]] = {}
-        """Items by the id of their job: the same question may be asked in several rows."""
+        self._rows: dict[str, list[tuple[str, ExplanationRecord | None]]] = {}
+        """Items by the id of their job: the same question may be asked in several rows. With each
+        the mark that it was put back for."""
         self._lock = Lock()
         self._collector = Collector(ledger, live, self._ended, failed)
 
@@ -50,11 +51,18 @@ class Watched:
         self._journal.submitted(pairs)
         return self.add(pairs, at_once=at_once)
 
-    def add(self, rows: Sequence[tuple[str, str]], *, at_once: bool = False) -> list[str]:
-        """Watch the jobs of rows (item and job id) that were written down; the new ones."""
+    def add(
+        self,
+        rows: Sequence[tuple[str, str]],
+        *,
+        at_once: bool = False,
+        before: ExplanationRecord | None = None,
+    ) -> list[str]:
+        """Watch the jobs of rows (item and job id) that were written down; the new ones.
+        ``before``: a mark that is not waited for."""
         with self._lock:
             for item, job_id in rows:
-                self._rows.setdefault(job_id, []).append(item)
+                self._rows.setdefault(job_id, []).append((item, before))
         return self._collector.watch([job_id for _, job_id in rows], at_once=at_once)
 
     def put_back(self, ready: Ready, request: ExplanationRequest) -> bool:
@@ -63,17 +71,22 @@ class Watched:
         if mark is None:
             return False
         self._journal.submitted([(ready.item, ready.job_id)])
-        if mark.state is not State.SUCCEEDED:
+        succeeded = mark.state is State.SUCCEEDED
+        if not succeeded:
             # False where another was quicker: then it is under way all the same.
             patiently(lambda: put_back(self._publisher, self.ledger, request, mark), self._stop)
-        self.add([(ready.item, ready.job_id)])
+        self.add([(ready.item, ready.job_id)], before=None if succeeded else mark)
         return True
 
     def _ended(self, job_id: str, mark: ExplanationRecord | MedGemmaError) -> None:
         with self._lock:
-            items = self._rows.pop(job_id, [])
-        for item in items:
-            self._done(self._journal.ended(item, **_came_to(mark)))
+            rows = self._rows.pop(job_id, [])
+        for item, before in rows:
+            if before is not None and before == mark:
+                # For another row it was being read while the job was put back for this one.
+                self.add([(item, job_id)], before=before)
+            else:
+                self._done(self._journal.ended(item, **_came_to(mark)))
 
 
 def _came_to(mark: ExplanationRecord | MedGemmaError) -> dict[str, str | None]:

@@ -14,8 +14,10 @@ import pytest
 
 import medgemma_client
 from medgemma_client.aio import AsyncClient, AsyncJob, AsyncResult
+from medgemma_client.aio.backfill import AsyncBackfill
 from medgemma_client.aio.bells import LoopBells
 from medgemma_client.aio.threads import AT_ONCE
+from medgemma_client.backfill.run import Backfill
 from medgemma_client.client import Client
 from medgemma_client.job import Job
 from medgemma_tasks.errors import (
@@ -202,5 +204,26 @@ def test_what_goes_wrong_is_raised_where_it_is_awaited(aio: AsyncClient, run: Ru
         assert await failing.cancel()
         with pytest.raises(JobCancelled):
             await failing.wait(5)
+
+    asyncio.run(ask())
+
+
+def test_a_backfill_is_made_once_however_many_tasks_await_it(aio: AsyncClient) -> None:
+    made: list[Backfill] = []
+    go = threading.Event()
+
+    def make() -> Backfill:
+        assert go.wait(20)
+        made.append(aio._client.backfill([]))
+        return made[-1]
+
+    async def ask() -> None:
+        run = AsyncBackfill(make, aio._threads)
+        tasks = [asyncio.ensure_future(run) for _ in range(2)]
+        for _ in range(3):
+            await asyncio.sleep(0)  # each has found that it is not there yet
+        go.set()
+        await asyncio.gather(*tasks)
+        assert made == [run._work]
 
     asyncio.run(ask())

@@ -39,6 +39,21 @@ __all__ = ["boto_session", "ledger", "live", "redis_fake", "settings", "store"]
 WAIT = 20.0
 
 
+class Flickering(Away):
+    """Another thread is answered as soon as one has looked since when the service is away."""
+
+    _seen: float | None = None
+
+    @property  # type: ignore[override]
+    def _since(self) -> float | None:
+        seen, self._seen = self._seen, None
+        return seen
+
+    @_since.setter
+    def _since(self, since: float | None) -> None:
+        self._seen = since
+
+
 class Told:
     """What a collector said."""
 
@@ -139,3 +154,10 @@ def test_a_service_that_answers_between_two_failures_was_not_away_for_long(
     away.bear(error)
     with pytest.raises(StoreUnreachable):
         away.bear(error)
+
+
+def test_a_service_that_answers_one_thread_while_it_fails_another_is_borne() -> None:
+    away, error = Flickering(), StoreUnreachable("away")
+    away.bear(error)
+    away.bear(error)
+    assert away._since is None

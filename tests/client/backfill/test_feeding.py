@@ -7,17 +7,23 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
+
+import pytest
 
 from medgemma_client.backfill.feeding import Feeder
+from medgemma_client.backfill.item import Item
 from medgemma_client.backfill.journal import Journal
 from medgemma_client.backfill.patience import Room
 from medgemma_client.backfill.publishing import Ready
 from medgemma_client.backfill.reading import Read
 from medgemma_client.backfill.rows import BadRow, Row
+from medgemma_tasks.errors import EmptyPrompt, FileUnwritable
 
 WAIT = 20.0
 ENDED = {"first", "ended"}
+
+T = TypeVar("T")
 
 
 class Around:
@@ -59,33 +65,70 @@ class Around:
             self.to_be_published.put(ready.item)
 
 
-def taken(queue: SimpleQueue[str]) -> list[str]:
+def taken(queue: SimpleQueue[T]) -> list[T]:
     return [queue.get() for _ in range(queue.qsize())]
 
 
-def test_a_row_whose_job_ended_is_not_published_as_well_though_another_threads_row_has_not(
-    tmp_path: Path,
-) -> None:
-    around: Any = Around()
-    failures: SimpleQueue[Exception] = SimpleQueue()
+class FullDisk(Around):
+    """The journal cannot be written any more once the request of a row is to be made; a closed one
+    says what one on a full disk does."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__()
+        self._journal = journal
+
+    def request_of(self, read: Read) -> Any:
+        self._journal.close()
+        if read.row.item == "bad":
+            raise EmptyPrompt("There is no question.")
+        return super().request_of(read)
+
+    def submit(self, rows: list[Ready], *, at_once: bool) -> None:
+        self._entered[rows[0].item].set()
+        self._journal.submitted([(ready.item, ready.job_id) for ready in rows])
+
+
+class Told:
+    """What a feeder said."""
+
+    def __init__(self) -> None:
+        self.done: SimpleQueue[Item] = SimpleQueue()
+        self.failures: SimpleQueue[Exception] = SimpleQueue()
+
+
+def feed(journal: Journal, around: Any, *items: str) -> Told:
+    told = Told()
     feeder = Feeder(
-        Journal(tmp_path / "journal.sqlite", "run-1", "here"),
-        around,
-        around,
-        around,
-        Room(100),
-        False,
-        1,
-        lambda item: None,
-        failures.put,
-        Event(),
+        *(journal, around, around, around, Room(100), False, 1),
+        *(told.done.put, told.failures.put, Event()),
     )
     rows = [
         Row(number=number, item=item, images=(), prompt="What?")
-        for number, item in enumerate(("first", "ended", "new"), 1)
+        for number, item in enumerate(items, 1)
     ]
     feeder.run(rows, around)
-    assert failures.empty()
+    return told
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "journal.sqlite", "run-1", "here")
+
+
+def test_a_row_whose_job_ended_is_not_published_as_well_though_another_threads_row_has_not(
+    journal: Journal,
+) -> None:
+    around = Around()
+    told = feed(journal, around, "first", "ended", "new")
+    assert told.failures.empty()
     assert taken(around.watched) == ["first", "ended"]
     assert taken(around.uploaded) == ["new"]
     assert taken(around.to_be_published) == ["new"]
+
+
+@pytest.mark.parametrize("item", ["bad", "first"])
+def test_a_disk_that_is_full_ends_the_run_and_costs_no_row(journal: Journal, item: str) -> None:
+    """Whether it is a refusal or a job that cannot be written down: nobody waits for it in vain."""
+    told = feed(journal, FullDisk(journal), item)
+    assert [type(failure) for failure in taken(told.failures)] == [FileUnwritable]
+    assert told.done.empty()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import pytest
 from PIL import Image
 
 from medgemma_client.backfill import reading
+from medgemma_client.backfill.patience import StoppedError
 from medgemma_client.backfill.reading import Looked, Read, Readers
 from medgemma_client.backfill.rows import BadRow, Row
 from medgemma_client.images import read_image
@@ -26,6 +28,8 @@ from medgemma_tasks.errors import InternalError, error_classes
 from medgemma_tasks.settings import Settings
 
 Of = Callable[..., Readers]
+
+WAIT = 20.0
 
 
 @pytest.fixture
@@ -236,6 +240,25 @@ def test_no_process_is_left_whatever_ends_the_reading(readers: Of) -> None:
         assert process is not None
         raise ZeroDivisionError
     assert process.poll() is not None
+
+
+def test_a_row_that_comes_once_the_processes_were_ended_is_not_waited_for(readers: Of) -> None:
+    """Whoever breaks a run off ends them at any time; the rows come from another thread."""
+    stopped = Event()
+    with readers() as running:
+
+        def rows() -> Iterator[Row]:
+            yield row(1, "a.png")
+            running.__exit__(None, None, None)
+            yield row(2, "a.png")
+
+        def read() -> None:
+            with pytest.raises(StoppedError):
+                [*running.read(rows())]
+            stopped.set()
+
+        Thread(target=read, daemon=True).start()
+        assert stopped.wait(WAIT)
 
 
 def test_readers_that_cannot_be_started_say_so(

@@ -24,13 +24,19 @@ class Sent:
 
     def __init__(self) -> None:
         self.signals: list[int] = []
+        self.pids: set[int] = set()
         self.now = 0.0
 
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
     sent = Sent()
-    monkeypatch.setattr(module.os, "kill", lambda pid, number: sent.signals.append(number))
+
+    def kill(pid: int, number: int) -> None:
+        sent.signals.append(number)
+        sent.pids.add(pid)
+
+    monkeypatch.setattr(module.os, "kill", kill)
     monkeypatch.setattr(module.time, "monotonic", lambda: sent.now)
     return sent
 
@@ -76,6 +82,22 @@ def test_the_next_job_is_not_killed_for_the_last_one(
     sent.now = 10.0
     watcher.look()
     assert sent.signals == [STOP]
+
+
+def test_a_child_that_takes_a_dead_ones_place_meanwhile_is_sent_nothing_for_it(
+    board: Board, live: LiveState, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it loads it would die of it."""
+    successor = 2**22 + 1
+
+    def cancelled(self: LiveState, job_ids: list[str]) -> list[str]:
+        board.begin_loading(successor)
+        return job_ids
+
+    monkeypatch.setattr(LiveState, "which_cancelled", cancelled)
+    Watcher(board, live).look()
+    assert board.pid == successor
+    assert sent.pids == {os.getpid()}
 
 
 def test_redis_being_away_is_not_asked_at_every_look(

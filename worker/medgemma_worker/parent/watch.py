@@ -58,18 +58,21 @@ class Watcher:
         self._live = live
         self._hard = live.settings.hard_time_limit + MARGIN
         self._keep_again = interval(live.settings.visibility_timeout)
+        self._pid = 0
+        """Of the child that is looked at: its successor is not to be signalled for it."""
         self._told: tuple[InHand, float] | None = None
         self._heard: set[str] = set()
         self._kept = 0.0
         self._not_before = 0.0
 
     def look(self) -> None:
+        self._pid = self._board.pid  # before what it does, which a successor clears first
         jobs = self._board.in_hand if self._board.busy else []
         self._heard &= {held.job_id for held in jobs}
         if not jobs:
             self._told = None
             return
-        self._board.note_memory(peak_memory(self._board.pid))
+        self._board.note_memory(peak_memory(self._pid))
         now = time.monotonic()
         if self._board.step and now > self._board.step + self._hard:
             # The message's own hard limit is the sum of its jobs'.
@@ -115,7 +118,7 @@ class Watcher:
 
     def _send(self, number: int) -> None:
         with suppress(ProcessLookupError):
-            os.kill(self._board.pid, number)
+            os.kill(self._pid, number)
 
 
 def peak_memory(pid: int) -> int:

@@ -10,6 +10,7 @@ import { problemBox, STEPS, told } from "./words.js";
 let shown = new AbortController(); // whatever goes on for the job in view
 let address = null; // of its report, as a file of this page's own
 let cancelling = null;
+let previewed = false; // whether the question that was sent last is still there, with its pictures
 
 export function startJob() {
   $("cancel").addEventListener("click", () => cancelling?.());
@@ -49,6 +50,7 @@ function begin(title) {
 export async function showSending(prompt, previews, send) {
   const signal = begin("Sending");
   asked(prompt, previews);
+  previewed = true;
   step("sending", null, "The image is on its way");
   focusTitle("job");
   const ours = new AbortController();
@@ -69,10 +71,11 @@ export async function showJob(id, { known = false, notes = [] } = {}) {
   $("notes").hidden = !notes.length;
   $("notes").querySelector("ul").replaceChildren(...notes.map((note) => el("li", {}, note)));
   if (known) offerCancel(() => cancel(id)); // also while nothing is heard of it
-  else $("asked").hidden = true;
+  previewed &&= known;
+  if (!previewed) $("asked").hidden = true;
   step("waiting", null, "Looking where it stands");
   focusTitle("job");
-  let recalled = known;
+  let recalled = previewed;
   const work = async () => {
     for await (const status of watch(id, signal)) {
       if (status === null) {
