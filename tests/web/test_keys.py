@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,26 @@ def test_what_changes_is_known_to_a_ring_that_is_in_use(file: Path) -> None:
     file.unlink()
     time.sleep(LOOK_AGAIN)
     assert ring.find(second) is None
+
+
+def test_a_key_that_was_removed_holds_no_longer_though_the_file_could_not_be_read_at_first(
+    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    token, key = add_key(file, "local")
+    ring = KeyRing(file)
+    assert remove_key(file, key.id)
+
+    def no_more_files(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", no_more_files)
+        for _ in range(2):
+            time.sleep(LOOK_AGAIN)
+            assert ring.find(token) is not None
+    assert len(caplog.records) == 1
+    time.sleep(LOOK_AGAIN)
+    assert ring.find(token) is None
 
 
 def test_a_key_that_is_not_there_cannot_be_removed(file: Path) -> None:

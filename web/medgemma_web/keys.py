@@ -63,7 +63,7 @@ class KeyRing:
         """Raises InvalidSettings where the file is not there or is none of keys."""
         self._path = path
         self._lock = threading.Lock()
-        self._seen = _stamp(path)
+        self._seen = self._unread = _stamp(path)
         self._looked = time.monotonic()
         self._keys = read_keys(path)
 
@@ -85,20 +85,24 @@ class KeyRing:
             if time.monotonic() - self._looked >= LOOK_AGAIN:
                 self._looked = time.monotonic()
                 stamp = _stamp(self._path)
-                if stamp != self._seen:
+                if stamp != self._seen and self._read(told=stamp == self._unread):
                     self._seen = stamp
-                    self._read()
+                self._unread = stamp
             return self._keys
 
-    def _read(self) -> None:
+    def _read(self, *, told: bool) -> bool:
+        """Whether it could be read; else it is tried again, since a key may have been removed."""
         try:
             self._keys = read_keys(self._path)
-            log.info("the file of keys was read again: %d keys", len(self._keys))
         except InvalidSettings as error:
             # A slip of an editor must not lock everybody out; one that is gone is meant.
             if not self._path.exists():
                 self._keys = ()
-            log.error("the file of keys cannot be read (%s)", error.code)
+            if not told:
+                log.error("the file of keys cannot be read (%s)", error.code)
+            return False
+        log.info("the file of keys was read again: %d keys", len(self._keys))
+        return True
 
 
 def read_keys(path: Path) -> tuple[ApiKey, ...]:
