@@ -53,7 +53,7 @@ OF_A_SUPERVISOR: dict[str, Range] = {
     "parent stopped, leader killed": (VISIBILITY_TIMEOUT + 1.0, VISIBILITY_TIMEOUT + 7.0),
     "told to end twice": (15.0, 20.0),
     "told to end, then parent killed": (1.0, 3.0),
-    "does not load": (20.0, 28.0),  # one device, until it is given up and long after
+    "does not load": (32.0, 40.0),  # one device, until it is given up
 }
 OF_REDIS: dict[str, Range] = {
     "reset": (0.0, 0.0),
