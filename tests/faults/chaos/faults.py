@@ -30,8 +30,9 @@ AGAIN = 0.5
 ENDS = 20.0
 """Seconds that a supervisor has to end after it had given up a device."""
 
-KILLED_THEM = 1
-"""The status of a supervisor that was told to end a second time."""
+TWICE = (0, 1, -signal.SIGTERM)
+"""The statuses of a supervisor that was told to end twice: its workers had ended by then, were
+killed, or had ended and so had its own ear for signals."""
 
 _TELLING = ("told to end", "parent killed", "does not load")
 """Kinds by which workers are told to end, by whomever."""
@@ -179,7 +180,7 @@ class Faults:
                 _kill_one(worker.leaders(), fault.level)
                 return lambda: worker.signal(signal.SIGCONT)
             case "told to end twice":
-                worker.tell_to_end({0, KILLED_THEM})
+                worker.tell_to_end(TWICE)
                 self._put(self._now + AGAIN, lambda: self._tell_again(worker))
                 return lambda: self._end(worker)
             case "told to end, then parent killed":
