@@ -7,7 +7,8 @@ and any other is over in a moment.
 
 Each load of the engine, and each start and each end of a job, is a line in the file that
 STUB_LEDGER names. STUB_LOAD_SECONDS is what a load takes, STUB_RELOAD_SECONDS what any but the
-first does.
+first does. STUB_LOAD says how a load ends (``fail``, ``die``), or for one device alone a file
+STUB_LEDGER.broken-DEVICE, by its CUDA_VISIBLE_DEVICES.
 """
 
 from __future__ import annotations
@@ -45,13 +46,17 @@ ANSWER_TOKENS = 9
 
 
 def load(settings: Settings) -> StubEngine:
-    if os.environ.get("STUB_LOAD") == "fail":
+    broken = Path(
+        f"{os.environ.get('STUB_LEDGER')}.broken-{os.environ.get('CUDA_VISIBLE_DEVICES')}"
+    )
+    end = broken.read_text() if broken.exists() else os.environ.get("STUB_LOAD")
+    if end == "fail":
         raise ModelLoadFailed("The stub was told not to load.")
     note("load", "-")
     seconds = os.environ.get("STUB_LOAD_SECONDS", "0")
     if _count("load") > 1:
         seconds = os.environ.get("STUB_RELOAD_SECONDS", seconds)
-    if os.environ.get("STUB_LOAD") == "die":
+    if end == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(float(seconds))
     return StubEngine(settings.model, os.environ.get("STUB_REVISION", "stub-1"))

@@ -138,7 +138,10 @@ class Job:
             return False
         self._live.cancel(self.id)
         won = self._end(JobCancelled(f"Job {self.id} was cancelled."), status.attempt)
-        self._live.announce(self.id)
+        try:
+            self._live.announce(self.id)
+        except BrokerUnreachable as error:  # it has its mark; who waits finds it at the next look
+            log.warning("job %s: cancelled, not announced (%s)", self.id, error.code)
         if won:
             return True
         # The worker may have heard of it, and written the mark, before us.

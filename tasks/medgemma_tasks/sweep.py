@@ -1,8 +1,11 @@
 """Nothing left over: what no mark names any more is deleted.
 
 An attempt that lost deletes its own artifacts. One that was killed between its artifacts and its
-mark, or while it deleted them, leaves them lying; the keys of a job in Redis outlive a worker that
-was killed right after its commit. History, inputs and requests are never touched: a client that
+mark, or while it deleted them, leaves them lying. Keys of a job in Redis outlive its mark where a
+client cancelled it (its worker is still to hear of that), where its worker was killed, or Redis was
+away, right after the commit, where one that lost reported on, and where the job was done before its
+client had noted that it was queued. All of them lapse, and none of them says anything of a job that
+has its mark. History, inputs and requests are never touched: a client that
 finds an input does not upload it again, so deleting one races with whoever just submits.
 """
 

@@ -157,6 +157,17 @@ def test_cancelling_writes_the_mark_and_tells_the_worker(job: Job, live: LiveSta
     assert not job.cancel()
 
 
+def test_who_cancels_is_told_so_though_redis_goes_away_before_the_others_are_woken(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*args: object) -> None:
+        raise BrokerUnreachable("Redis is away.")
+
+    monkeypatch.setattr(LiveState, "announce", away)
+    assert job.cancel()
+    assert job.status().state is State.CANCELLED
+
+
 def test_a_worker_that_writes_the_cancelled_mark_first_cancels_it_too(
     job: Job, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

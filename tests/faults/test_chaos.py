@@ -23,7 +23,7 @@ from tests.faults.chaos.audit import (
     unnamed,
 )
 from tests.faults.chaos.audit_parts import keys_left, starts, too_often, wasted
-from tests.faults.chaos.plan import OF_A_WORKER, OF_REDIS, OF_S3, plan
+from tests.faults.chaos.plan import OF_A_SUPERVISOR, OF_A_WORKER, OF_REDIS, OF_S3, plan
 from tests.faults.chaos.run import Options, Run
 from tests.faults.s3_proxy import Put
 from tests.parts import (
@@ -62,13 +62,18 @@ def test_a_seed_is_a_plan() -> None:
     assert questions(1, 360, 2000) == questions(1, 360, 2000) != questions(2, 360, 2000)
 
 
-def test_of_one_part_one_thing_is_wrong_at_a_time_and_each_kind_comes() -> None:
-    faults = plan(1, 600, 3)
+@pytest.mark.parametrize(
+    ("supervisors", "of_a_worker"), [(False, OF_A_WORKER), (True, OF_A_SUPERVISOR)]
+)
+def test_of_one_part_one_thing_is_wrong_at_a_time_and_each_kind_comes(
+    supervisors: bool, of_a_worker: dict[str, tuple[float, float]]
+) -> None:
+    faults = plan(1, 600, 3, supervisors)
     for part in {fault.part for fault in faults}:
         mine = [fault for fault in faults if fault.part == part]
         for one, next_one in pairwise(mine):
             assert one.at + one.seconds < next_one.at
-        kinds = {"redis": OF_REDIS, "s3": OF_S3}.get(part, OF_A_WORKER)
+        kinds = {"redis": OF_REDIS, "s3": OF_S3}.get(part, of_a_worker)
         assert {fault.kind for fault in mine} == set(kinds)
 
 

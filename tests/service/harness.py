@@ -40,7 +40,7 @@ class WorkerProcess:
     def __init__(self, folder: Path, name: str = "worker", **environment: str) -> None:
         self.log_path = folder / f"{name}.log"
         self.ledger_path = folder / "ledger"
-        self._environment = environment
+        self.environment = environment
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -85,7 +85,7 @@ class WorkerProcess:
             "PYTHONPATH": os.pathsep.join(map(str, folders)),
             "MEDGEMMA_ENGINE": "tests.stub_engine:load",
             "STUB_LEDGER": str(self.ledger_path),
-            **self._environment,
+            **self.environment,
         }
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(

@@ -14,6 +14,12 @@ def main() -> int:
     given.add_argument("--seconds", type=float, default=default.seconds)
     given.add_argument("--jobs", type=int, default=default.jobs)
     given.add_argument("--workers", type=int, default=default.workers)
+    given.add_argument(
+        "--supervisors",
+        action=argparse.BooleanOptionalAction,
+        default=default.supervisors,
+        help="instead of lone workers, as many supervisors with two devices each",
+    )
     given.add_argument("--seed", type=int, default=default.seed)
     given.add_argument(
         "--conditional",

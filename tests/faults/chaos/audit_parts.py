@@ -15,6 +15,8 @@ from tests.faults.chaos.fleet import MAX_ATTEMPTS, Worker
 if TYPE_CHECKING:
     from redis import Redis
 
+    from medgemma_tasks.live import LiveState
+
 TEMPORARY = "no temporary file is left"
 KEYS = "after the sweep Redis has no key of a finished job, and none that stays for ever"
 BOUNDED = "no poison job was started more often than it is allowed"
@@ -41,6 +43,13 @@ def keys_left(redis: Redis, asked: Iterable[Asked]) -> list[str]:
         if of_a_job or for_ever:
             found.append(f"{key} ({'of a finished job' if of_a_job else 'without an end'})")
     return found
+
+
+def kinds_swept(live: LiveState, asked: Iterable[Asked]) -> dict[str, int]:
+    """The keys of finished jobs, before the sweep, by what they tell of these."""
+    job_ids = {job.job_id for job in asked}
+    found = {one.key for one in live.remembered() if one.job_id in job_ids}
+    return dict(Counter(key.split(":")[1] for key in found))
 
 
 def kinds_of_keys(redis: Redis) -> dict[str, int]:

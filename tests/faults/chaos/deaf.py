@@ -16,12 +16,14 @@ PATIENCE = 90.0
 
 
 def deaf_workers(fleet: Fleet, asker: Asker) -> list[str]:
-    """The workers that take none of many jobs, a line each. All of these jobs end first."""
+    """The workers, of supervisors their devices, that take none of many jobs, a line each. All of
+    these jobs end first."""
     client, start, read = Client(fleet.straight), time.monotonic(), len(_lines(fleet))
     hearing: set[str] = set()
     number, jobs = 0, list[Job]()
-    while len(hearing) < len(fleet.workers) and time.monotonic() - start < PATIENCE:
-        for _ in range(2 * len(fleet.workers)):
+    names = {lane for worker in fleet.workers for lane in worker.lanes()}
+    while len(hearing) < len(names) and time.monotonic() - start < PATIENCE:
+        for _ in range(2 * len(names)):
             number += 1
             ask = Ask(Kind.SLEEP, f"sleep 0.3 in the calm, {number}", 0.0)
             jobs.append(client.submit(picture(), ask.prompt))
@@ -29,8 +31,8 @@ def deaf_workers(fleet: Fleet, asker: Asker) -> list[str]:
         while time.monotonic() - start < PATIENCE and not all(map(_ended, jobs)):
             time.sleep(0.1)
         pids = {int(line.split()[2]) for line in _lines(fleet)[read:]}
-        hearing |= {worker.name for worker in fleet.workers if pids & set(worker.children())}
-    names = {worker.name for worker in fleet.workers}
+        lanes = [lane for worker in fleet.workers for lane in worker.lanes().items()]
+        hearing |= {lane for lane, children in lanes if pids & set(children)}
     return [f"{name} lives, and took none of {number} jobs" for name in sorted(names - hearing)]
 
 

@@ -6,7 +6,7 @@ import heapq
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import count
 from random import Random
@@ -16,11 +16,26 @@ from redis.exceptions import RedisError
 from medgemma_tasks.models import WorkerState
 from medgemma_tasks.orders import order
 from medgemma_tasks.workers import workers
+from medgemma_worker.exits import SOME_GIVEN_UP
 from tests.faults.chaos.fleet import Fleet, Worker
 from tests.faults.chaos.plan import REDIS, S3, Fault
+from tests.faults.chaos.supervised import Supervised
 
 LOOK = 1.0
 """Seconds between two looks whether a worker that was drained takes messages again."""
+
+AGAIN = 0.5
+"""Seconds after which one that was told to end is told again, or killed."""
+
+ENDS = 20.0
+"""Seconds that a supervisor has to end after it had given up a device."""
+
+TWICE = (0, 1, -signal.SIGTERM)
+"""The statuses of a supervisor that was told to end twice: its workers had ended by then, were
+killed, or had ended and so had its own ear for signals."""
+
+_TELLING = ("told to end", "parent killed", "does not load")
+"""Kinds by which workers are told to end, by whomever."""
 
 DRAINS = 2.0
 """Seconds for which a worker drains before it is told to end."""
@@ -46,8 +61,8 @@ class Faults:
 
     @property
     def told_to_end(self) -> int:
-        """How often a worker was."""
-        return sum(n for what, n in self.done.items() if what.endswith("told to end"))
+        """How often a worker was, or all of a supervisor's."""
+        return sum(n for what, n in self.done.items() if any(end in what for end in _TELLING))
 
     @property
     def over(self) -> bool:
@@ -121,9 +136,7 @@ class Faults:
     def _to_worker(self, fault: Fault, worker: Worker) -> Undo:
         match fault.kind:
             case "child killed":
-                for pid in worker.children():
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+                _kill_one(worker.children(), fault.level)
                 return _nothing
             case "killed":
                 worker.kill()
@@ -138,9 +151,7 @@ class Faults:
                 worker.signal(signal.SIGSTOP)
                 return lambda: self._kill(worker)
             case "reconciler killed":
-                for pid in worker.reconcilers():
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+                _kill_one(worker.reconcilers(), fault.level)
                 return _nothing
             case "drained":
                 self._order(worker, out=True)
@@ -153,16 +164,58 @@ class Faults:
                 worker.tell_to_end()  # it is started again as soon as it has ended
                 return lambda: self._end(worker)
             case _:
+                assert isinstance(worker, Supervised)
+                return self._to_supervisor(fault, worker)
+
+    def _to_supervisor(self, fault: Fault, worker: Supervised) -> Undo:
+        match fault.kind:
+            case "leader killed":
+                _kill_one(worker.leaders(), fault.level)
+                return _nothing
+            case "parent killed":
+                self._fleet.kill_parent(worker)
+                return worker.spawn
+            case "parent stopped, leader killed":
+                os.kill(worker.process.pid, signal.SIGSTOP)
+                _kill_one(worker.leaders(), fault.level)
+                return lambda: worker.signal(signal.SIGCONT)
+            case "told to end twice":
+                worker.tell_to_end(TWICE)
+                self._put(self._now + AGAIN, lambda: self._tell_again(worker))
+                return lambda: self._end(worker)
+            case "told to end, then parent killed":
+                worker.tell_to_end()
+                self._put(self._now + AGAIN, lambda: self._fleet.kill_parent(worker))
+                return worker.spawn
+            case "does not load":
+                worker.kill()
+                worker.break_a_load(fault.level)
+                worker.spawn()
+                return lambda: self._mend(worker)
+            case _:
                 raise ValueError(fault.kind)
+
+    @staticmethod
+    def _tell_again(worker: Worker) -> None:
+        if worker.ending and worker.ended() is None:
+            worker.process.terminate()
+
+    def _mend(self, worker: Supervised) -> None:
+        """What it has given up serves only after it was started again."""
+        worker.mend_the_load()
+        worker.tell_to_end({0, SOME_GIVEN_UP})
+        self._put(self._now + ENDS, lambda: self._end(worker))
 
     def _order(self, worker: Worker, *, out: bool) -> bool:
         """Have a worker take no further message, or take them again; whether it was, when asked, as
         it was to become. False also where Redis is away, or knows nothing of it."""
         try:
             team = {health.pid: health for health in workers(self._fleet.redis)}
-            if (health := team.get(worker.process.pid)) is not None:
+            known = [team[pid] for pid in worker.leaders() if pid in team]
+            for health in known:
                 order(self._fleet.redis, health, out=out)
-                return (health.state is WorkerState.DRAINING) == out
+            heard = [(health.state is WorkerState.DRAINING) == out for health in known]
+            return len(heard) == worker.devices and all(heard)
         except RedisError:
             pass
         return False
@@ -182,6 +235,12 @@ class Faults:
         if worker.ending:
             self.killed_in_the_end += 1
             self._kill(worker)
+
+
+def _kill_one(pids: Sequence[int], level: float) -> None:
+    if pids:
+        with suppress(ProcessLookupError):
+            os.kill(pids[int(level * len(pids))], signal.SIGKILL)
 
 
 def _nothing() -> None:

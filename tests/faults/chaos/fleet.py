@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -36,15 +36,29 @@ SHUTDOWN_GRACE = 2
 START_SECONDS = 60.0
 """For all workers at once, on a busy machine."""
 
+ORPHANS_END = 45.0
+"""Seconds in which the workers of a supervisor that is gone must have ended: their grace, and what
+they wait for a Redis that hangs."""
+
 
 class Worker:
-    """One worker and its supervisor: it is started again whenever it has ended."""
+    """One worker, and who starts it again whenever it has ended."""
 
-    def __init__(self, folder: Path, number: int) -> None:
-        self.name = worker_name(number)
+    devices = 1
+    given_up = 0
+    """Of its devices, how often one was."""
+
+    def __init__(
+        self,
+        folder: Path,
+        number: int,
+        name: str | None = None,
+        process: type[WorkerProcess] = WorkerProcess,
+    ) -> None:
+        self.name = name or worker_name(number)
         self.temporary = folder / f"{self.name}-tmp"
         self.temporary.mkdir()
-        self.process = WorkerProcess(
+        self.process = process(
             folder,
             self.name,
             TMPDIR=str(self.temporary),
@@ -56,10 +70,14 @@ class Worker:
         """False from when the run kills it, until it is started again."""
         self.ending = False
         """Whether it was told to end."""
+        self.fine = {0}
+        """The statuses with which it may end when it is told to."""
+        self.family: list[psutil.Process] = []
+        """What was there when it was told to end, and is to end with it."""
         self.spawns = 0
 
     def spawn(self) -> None:
-        self.wanted, self.ending = True, False
+        self.wanted, self.ending, self.fine = True, False, {0}
         self.spawns += 1
         self.process.spawn()
 
@@ -69,9 +87,26 @@ class Worker:
             return self.process.wait(0)
         return None
 
+    @property
+    def serving(self) -> bool:
+        """Whether it has been ready at least once, on each device."""
+        return "serving" in self.process.log
+
+    def leaders(self) -> list[int]:
+        """The processes that take messages, and start those that run jobs: one a device."""
+        return [self.process.pid]
+
     def children(self) -> list[int]:
-        """The processes that run jobs: one, or none just now."""
+        """The processes that run jobs: one a device, or none just now."""
         return self._started(beside=False)
+
+    def lanes(self) -> dict[str, list[int]]:
+        """The same by what must be heard to take jobs in the end: each device."""
+        return {self.name: self.children()}
+
+    def descendants(self) -> list[psutil.Process]:
+        """All that it or its own started. Those of a lone worker end as its group is signalled."""
+        return []
 
     def reconcilers(self) -> list[int]:
         """What reconciles beside it: one, or none just now."""
@@ -91,8 +126,10 @@ class Worker:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
-    def tell_to_end(self) -> None:
-        self.ending = True
+    def tell_to_end(self, fine: Iterable[int] = (0,)) -> None:
+        """``fine``: the statuses with which it may end."""
+        self.ending, self.fine = True, set(fine)
+        self.family = self.descendants()
         self.process.terminate()
 
     def kill(self) -> None:
@@ -105,15 +142,20 @@ class Fleet:
     """A context: all of it runs in it, and nothing of it afterwards. Clients in this process find
     it by the environment. To be entered by the main thread, with which the servers end."""
 
-    def __init__(self, folder: Path, workers: int, conditional: bool) -> None:
+    def __init__(
+        self, folder: Path, workers: int, conditional: bool, kind: type[Worker] = Worker
+    ) -> None:
         self.folder = folder
         self.conditional = conditional
         self.stack = EmbeddedStack(folder / "parts")
-        self.workers = [Worker(folder, number) for number in range(workers)]
+        self.workers = [kind(folder, number) for number in range(workers)]
         self.by_themselves: list[str] = []
         """Workers that ended though nobody had told them to."""
         self.badly: list[str] = []
-        """Those that were told to end, and ended with a status that is not 0."""
+        """Those that were told to end, and ended with a status that does not say so."""
+        self.outlived: list[str] = []
+        """Processes that went on long after their supervisor."""
+        self._orphans: list[tuple[psutil.Process, str, float]] = []
         self._exit = ExitStack()
 
     @property
@@ -122,16 +164,44 @@ class Fleet:
         return self.workers[0].process.ledger_path
 
     def supervise(self) -> None:
-        """Start again what has ended."""
+        """Start again what has ended, and see to it that it took its own along."""
         for worker in self.workers:
             status = worker.ended() if worker.wanted else None
             if status is None:
                 continue
             if not worker.ending:
                 self.by_themselves.append(f"{worker.name} with status {status}")
-            elif status != 0:
+            elif status not in worker.fine:
                 self.badly.append(f"{worker.name} with status {status}")
+            self._bereave(worker)
             worker.spawn()
+        self.orphans()
+
+    def kill_parent(self, worker: Worker) -> None:
+        """Kill a supervisor alone: its workers are to end by themselves."""
+        worker.wanted = False
+        worker.family = worker.descendants()
+        with suppress(ProcessLookupError):
+            os.kill(worker.process.pid, signal.SIGKILL)
+        worker.process.wait(10.0)
+        self._bereave(worker)
+
+    def _bereave(self, worker: Worker) -> None:
+        deadline = time.monotonic() + ORPHANS_END
+        self._orphans += [(process, worker.name, deadline) for process in worker.family]
+        worker.family = []
+
+    def orphans(self) -> int:
+        """How many live that outlived their supervisor; those that do for too long are told of."""
+        left = [one for one in self._orphans if _lives(one[0])]
+        now = time.monotonic()
+        for process, name, deadline in left:
+            if now > deadline:
+                self.outlived.append(f"a process of {name}, pid {process.pid}")
+                with suppress(psutil.Error):
+                    process.kill()
+        self._orphans = [one for one in left if now <= one[2]]
+        return len(self._orphans)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -167,10 +237,13 @@ class Fleet:
         for worker in self.workers:
             if worker.spawns and worker.ended() is None:
                 worker.kill()
+        for process, _, _ in self._orphans:
+            with suppress(psutil.Error):
+                process.kill()
 
     @staticmethod
     def _serves(worker: Worker) -> None:
-        until(lambda: "serving" in worker.process.log, START_SECONDS, lambda: worker.process.log)
+        until(lambda: worker.serving, START_SECONDS, lambda: worker.process.log)
 
     def _environment(self) -> dict[str, str]:
         return self.stack.environment() | {
@@ -223,6 +296,13 @@ class Fleet:
             return True
 
         return exists
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def wait_for_end(worker: Worker, seconds: float) -> bool:

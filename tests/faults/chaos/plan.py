@@ -44,6 +44,17 @@ OF_A_WORKER: dict[str, Range] = {
     "drained": (1.0, 8.0),
     "drained, then told to end": (17.0, 22.0),
 }
+_OF_A_LONE_ONE = ("reconciler killed",)
+OF_A_SUPERVISOR: dict[str, Range] = {
+    # The same, where "parent" is the supervisor, and all else is the supervisor with all of its.
+    **{kind: lasts for kind, lasts in OF_A_WORKER.items() if kind not in _OF_A_LONE_ONE},
+    "leader killed": (0.0, 0.0),  # a device's Celery parent, whose child is left to the supervisor
+    "parent killed": (0.3, 2.0),  # alone; the next one starts while its workers end
+    "parent stopped, leader killed": (VISIBILITY_TIMEOUT + 1.0, VISIBILITY_TIMEOUT + 7.0),
+    "told to end twice": (15.0, 20.0),
+    "told to end, then parent killed": (1.0, 3.0),
+    "does not load": (32.0, 40.0),  # one device, until it is given up
+}
 OF_REDIS: dict[str, Range] = {
     "reset": (0.0, 0.0),
     "killed": (0.3, 3.0),
@@ -64,13 +75,21 @@ def worker_name(number: int) -> str:
     return f"worker-{number}"
 
 
-def plan(seed: int, seconds: float, workers: int) -> list[Fault]:
-    """All faults of so many seconds, in order of their times.
+def supervisor_name(number: int) -> str:
+    return f"supervisor-{number}"
+
+
+def plan(seed: int, seconds: float, workers: int, supervisors: bool = False) -> list[Fault]:
+    """All faults of so many seconds, in order of their times; ``supervisors``: workers are such.
 
     Of one part only one thing is wrong at a time; of several parts anything may be.
     """
     pause = min(12.0, seconds / 10)
-    parts = {REDIS: OF_REDIS, S3: OF_S3} | {worker_name(n): OF_A_WORKER for n in range(workers)}
+    parts = {REDIS: OF_REDIS, S3: OF_S3} | (
+        {supervisor_name(n): OF_A_SUPERVISOR for n in range(workers)}
+        if supervisors
+        else {worker_name(n): OF_A_WORKER for n in range(workers)}
+    )
     faults: list[Fault] = []
     for part, kinds in parts.items():
         # A stream of its own: another part's faults do not shift these.

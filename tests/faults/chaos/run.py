@@ -27,6 +27,7 @@ from tests.faults.chaos.audit_parts import (
     folders_left,
     keys_left,
     kinds_of_keys,
+    kinds_swept,
     starts,
     too_often,
     waiting,
@@ -34,13 +35,15 @@ from tests.faults.chaos.audit_parts import (
 )
 from tests.faults.chaos.deaf import deaf_workers
 from tests.faults.chaos.faults import Faults
-from tests.faults.chaos.fleet import MAX_ATTEMPTS, Fleet, wait_for_end
+from tests.faults.chaos.fleet import MAX_ATTEMPTS, ORPHANS_END, Fleet, Worker, wait_for_end
 from tests.faults.chaos.plan import plan
 from tests.faults.chaos.report import Report
+from tests.faults.chaos.supervised import Supervised
 from tests.faults.chaos.watch import Watch
 
 CLIENTS = "every client came to its end, and was told of nothing but parts that are away"
 ALIVE = "no worker ended by itself"
+OUTLIVED = "no process goes on for long after its supervisor"
 CONSUMING = "every worker still takes jobs in the end, and ends when it is told to"
 
 ASKING, FAULTS = 0.6, 0.8
@@ -63,6 +66,8 @@ class Options:
     seconds: float = 600.0
     jobs: int = 2000
     workers: int = 3
+    supervisors: bool = False
+    """Whether the workers are supervisors, each with two devices."""
     seed: int = 1
     conditional: bool = True
     """Whether the proxy enforces conditional puts as AWS does; without, the lock in Redis must."""
@@ -82,15 +87,19 @@ class Run:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         begun = datetime.now(UTC)
-        fleet = Fleet(self.folder, self.options.workers, self.options.conditional)
+        many, supervisors = self.options.workers, self.options.supervisors
+        kind = Supervised if supervisors else Worker
+        fleet = Fleet(self.folder, many, self.options.conditional, kind)
         with ExitStack() as stack:
             stack.enter_context(fleet)
-            self._say(f"{self.options.workers} workers serve; the faults begin")
+            what = "supervisors" if supervisors else "workers"
+            self._say(f"{many} {what} serve; the faults begin")
             watch = stack.enter_context(Watch(fleet.s3_proxy, fleet.straight))
             seconds = self.options.seconds
             batches = questions(self.options.seed, ASKING * seconds, self.options.jobs)
             asker = stack.enter_context(Asker(fleet.settings, batches))
-            faults = Faults(fleet, plan(self.options.seed, FAULTS * seconds, self.options.workers))
+            agenda = plan(self.options.seed, FAULTS * seconds, many, supervisors)
+            faults = Faults(fleet, agenda)
             self._storm(fleet, faults, asker, watch)
             self._calm(fleet, asker, watch)
             return self._audit(begun, fleet, faults, asker, watch)
@@ -162,6 +171,7 @@ class Run:
         audit_jobs(ledger, asked, puts, watch.seen, findings)
         before = unnamed(ledger, asked)
         self._settle(fleet)
+        kinds = kinds_swept(live, asked)
         swept = Sweeper(ledger.store, live, age=0, probe_age=0).sweep()
         findings.ask(ORPHANS).extend(unnamed(ledger, asked))
         findings.ask(KEYS).extend(keys_left(fleet.redis, asked))
@@ -181,8 +191,10 @@ class Run:
             "of them wasted": wasted(started, asked),
             "workers started": sum(worker.spawns for worker in fleet.workers),
             "workers that did not end when told to": faults.killed_in_the_end,
+            "devices given up": sum(worker.given_up for worker in fleet.workers),
             "failures that clients were told of": dict(asker.failures),
             "objects that nothing named, before the sweep": len(before),
+            "keys of finished jobs, before the sweep": kinds,
             "swept": asdict(swept),
             "empty temporary folders that killed workers left": folders_left(fleet.workers),
             **{f"seconds {name}": value for name, value in self._seconds.items()},
@@ -209,8 +221,12 @@ class Run:
             if not wait_for_end(worker, 30.0):
                 found.append(f"{worker.name} did not end")
                 worker.kill()
-            elif worker.ended() != 0:
+            elif worker.ended() not in worker.fine:
                 found.append(f"{worker.name} ended with status {worker.ended()}")
+        deadline = time.monotonic() + ORPHANS_END
+        while fleet.orphans() and time.monotonic() < deadline + 1:
+            time.sleep(0.1)
+        self._findings.ask(OUTLIVED).extend(fleet.outlived)
 
     def _settle(self, fleet: Fleet) -> None:
         """Until the locks of those who were killed are over, for they hold keys of jobs, and the

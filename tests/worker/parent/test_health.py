@@ -198,6 +198,23 @@ def test_a_worker_that_is_told_to_stop_says_so_and_then_is_gone(
     assert workers(redis_fake) == []
 
 
+def test_one_that_stops_leaves_the_word_of_another_of_its_name_alone(
+    voice: Voice, settings: Settings, live: LiveState, redis_fake: fakeredis.FakeRedis
+) -> None:
+    successor = Board()
+    other = Voice(settings, successor, live)  # of the next supervisor, which did not wait
+    voice.arrive("cpu@here")
+    other.arrive("cpu@here")
+    voice.stopping()
+    assert said(redis_fake).post == successor.owner
+    voice.leave("cpu@here")
+    assert said(redis_fake).post == successor.owner
+    other.stopping()
+    assert said(redis_fake).state is WorkerState.STOPPING
+    other.leave("cpu@here")
+    assert workers(redis_fake) == []
+
+
 def test_a_worker_that_cannot_load_leaves_word_of_it(
     voice: Voice, board: Board, redis_fake: fakeredis.FakeRedis
 ) -> None:

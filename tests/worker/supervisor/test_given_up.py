@@ -101,6 +101,17 @@ def test_a_device_that_was_given_up_stays_to_be_seen_while_its_supervisor_lives(
             redis.flushdb()
 
 
+def test_a_worker_of_another_supervisor_that_has_the_name_of_one_is_warned_of(
+    supervisor: Supervisor, stack_settings: Settings
+) -> None:
+    supervisor.start("cpu", SAYS, healthy_after=60, arguments=("ready", "0"))
+    supervisor.log_says("serves")
+    with LiveState(stack_settings).connected() as redis:
+        (ours,) = workers.workers(redis)
+        workers.say(redis, ours.model_copy(update={"pid": 77, "post": "another"}), 60)
+    supervisor.log_says("Another supervisor on this host has a worker cpu of the same model")
+
+
 def test_those_who_wait_are_told_their_places(
     supervisor: Supervisor, stack_settings: Settings
 ) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery.worker import state as celery_state
 
@@ -22,10 +22,13 @@ from medgemma_tasks.in_hand import interval
 from medgemma_tasks.live import LiveState
 from medgemma_tasks.models import Stage, WorkerHealth, WorkersJob, WorkerState
 from medgemma_tasks.settings import Settings
-from medgemma_tasks.workers import forget, say
+from medgemma_tasks.workers import forget, say, worker
 from medgemma_worker.board import Board
 from medgemma_worker.parent.repeated import Repeated
 from medgemma_worker.post import post_of
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +108,7 @@ class Voice:
         self._board = board
         self._live = live
         self._name = ""
+        self._post = post_of(os.environ, board.owner)
         self._stopping = False
         self._started_at = self._since = datetime.now(UTC)
         self._reason_to_ask = 0.0
@@ -152,7 +156,8 @@ class Voice:
             return
         try:
             with self._live.connected() as redis:
-                forget(redis, self._settings.model, self._name)
+                if not self._succeeded(redis):
+                    forget(redis, self._settings.model, self._name)
         except BrokerUnreachable:
             log.warning("that this worker ended is not known: Redis is away")
 
@@ -175,17 +180,26 @@ class Voice:
             started_at=self._started_at,
             bulk_first=board.bulk_first,
             drained=board.emptied,
-            post=post_of(os.environ, board.owner),
+            post=self._post,
         )
         try:
             with self._live.connected() as redis:
-                say(redis, health, self._settings.visibility_timeout)
+                if state is not WorkerState.STOPPING or not self._succeeded(redis):
+                    say(redis, health, self._settings.visibility_timeout)
         except BrokerUnreachable as error:
             log.warning("how this worker is was not made known (%s)", error.code)
             self._not_before = time.monotonic() + AWAY_PAUSE
             return
         self._said = (state, job, health.drained)
         self._due = now + interval(self._settings.visibility_timeout)
+
+    def _succeeded(self, redis: Redis) -> bool:
+        """Whether a worker of another supervisor has the name by now: one that was started where
+        the last was killed, without waiting until its workers had ended. What it says stays."""
+        there = worker(redis, self._settings.model, self._name)
+        if there is None or there.post == self._post:
+            return False
+        return there.state.lives and there.state is not WorkerState.STOPPING
 
     def _seen(self, now: float) -> Seen:
         board = self._board

@@ -126,6 +126,8 @@ class _Child:
     _heard: WorkerHealth | None = None
     _heard_at: float = 0.0
     _how: str = ""
+    _other: str = ""
+    """The post of another supervisor's worker of this name, of which was warned."""
     _ready: int = 0
     """The process that was last known to be ready."""
 
@@ -171,6 +173,8 @@ class _Child:
     def hear(self, health: WorkerHealth | None) -> None:
         """What its worker said last, if anything. Called in another thread."""
         process, self._heard_at = self.process, time.monotonic()
+        if health is not None and process is not None and self._ready == process.pid:
+            self._warn_of(health)
         if health is None or process is None or health.pid != process.pid:
             self._heard = None  # the word of a predecessor is none
             return
@@ -181,6 +185,19 @@ class _Child:
         self._how, self._heard = how, health
         if health.state.serves:
             self._ready = health.pid
+
+    def _warn_of(self, health: WorkerHealth) -> None:
+        """Of one that says of our worker's name how it is after ours did, and is not just ending:
+        our predecessors' were silent by then."""
+        ending = health.state is WorkerState.STOPPING or not health.state.lives
+        if health.post in (self.post, self._other) or ending:
+            return
+        self._other = health.post
+        log.warning(
+            "Another supervisor on this host has a worker %s of the same model too, pid %d: how "
+            "either is cannot be told, nor can it be drained. Give each devices of its own.",
+            *(self.device.name, health.pid),
+        )
 
     def start(self) -> None:
         """Start a worker. Where none can be for now, since memory or descriptors are short, another
