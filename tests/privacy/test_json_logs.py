@@ -64,4 +64,4 @@ def test_supervisor_parent_and_child_log_objects_about_jobs_and_never_what_was_a
     assert (death["job"], death["attempt"]) == (failing["worker_lost"].id, 1)
     (attempt,) = [line for line in about if line["message"].endswith("attempt 1")]
     assert (attempt["attempt"], attempt["device"]) == (1, "cpu")
-    assert any(line["logger"].endswith("launcher") for line in lines)
+    assert any(line["logger"].endswith("supervisor.child") for line in lines)

@@ -11,8 +11,9 @@ import pytest
 
 from medgemma_tasks.queue import queue_settings
 from medgemma_tasks.settings import Settings
+from medgemma_worker.supervisor.child import child_environment
 from medgemma_worker.supervisor.devices import CPU, Device
-from medgemma_worker.supervisor.launcher import WORKER_COMMAND, child_environment
+from medgemma_worker.supervisor.launcher import WORKER_COMMAND
 from tests.worker.supervised import (
     DEAF,
     FAIL,
