@@ -199,7 +199,7 @@ def test_few_fetch_at_once_so_that_the_first_is_soon_ready(here: Here) -> None:
 
 def test_those_that_fetch_are_waited_for_only_while_they_come(here: Here) -> None:
     def slowly() -> None:
-        time.sleep(2 * NEWCOMER)
+        time.sleep(6 * NEWCOMER)
 
     here.jobs.before[job(2)] = slowly
     here.serve(1, 2)
