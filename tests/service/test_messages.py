@@ -25,6 +25,8 @@ def test_messages_are_read_first_after_a_reconnection_too(idle: Service, tmp_pat
     made = Generator(1, [JOB], [OTHER_JOB], tmp_path / "trap").make(40)
     wrong = [bad for bad in made if bad.fate == bad_messages.DROPPED]
     with idle.worker:
+        # Its child may serve a moment before its parent is connected.
+        until(lambda: " ready." in idle.worker.log, WAIT)
         idle.redis.client_kill_filter(_type="normal", skipme=True)
         for bad in wrong:
             idle.redis.lpush(bad.key, bad.content)

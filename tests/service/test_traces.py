@@ -152,8 +152,8 @@ def test_a_gateway_tells_which_route_was_asked_and_not_by_whom_or_in_what_words(
 
     with GatewayProcess(tmp_path) as gateway, gateway.client() as api:
         header = {**gateway.ours, "User-Agent": PROMPT}
-        api.get(f"/v1/explanations/{'0' * 32}", params={"q": PROMPT}, headers=header)
         api.get(f"/{PROMPT}", headers=header)
+        api.get(f"/v1/explanations/{'0' * 32}", params={"q": PROMPT}, headers=header)
         until(lambda: "/v1/explanations/{job_id}" in routes(), WAIT, lambda: str(routes()))
     assert {service for service, _ in collector.spans} == {"medgemma-gateway"}
     assert found(b"".join(collector.raw)) == []

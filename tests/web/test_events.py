@@ -33,7 +33,8 @@ def events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
 def test_a_stream_tells_each_change_and_ends_with_the_job(
     api: httpx.Client, ours: Header, service: Service
 ) -> None:
-    where, told = ask(api, ours, "gate watched").headers["Location"], []
+    where = ask(api, ours, "gate watched").headers["Location"]
+    told: list[dict[str, Any]] = []
     with api.stream("GET", f"{where}/events", headers=ours) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         assert stream.headers["x-accel-buffering"] == "no"
