@@ -165,7 +165,7 @@ def test_interrupted_it_writes_its_files_and_goes_on_later(idle: Service, tmp_pa
         until(lambda: starts(idle).total() >= 25, WAIT, lambda: worker.log)
         first.process.send_signal(signal.SIGINT)
         status, said, wrong = first.ends()
-        assert status == 130
+        assert status == 130, wrong
         assert "not ended" in said
         assert "Start it again" in wrong
         assert "Traceback" not in wrong
