@@ -32,7 +32,7 @@ FLAGS = [
     "--disable-sync",
 ]
 
-WAIT = 20_000
+WAIT = 40_000
 """Milliseconds that anything may take: on a busy machine what is done at once takes seconds."""
 
 _WITHIN = ("data:", "blob:", "about:")

@@ -35,7 +35,7 @@ def asked(port: int, path: str, method: str = "GET") -> tuple[int, str]:
     """Status and text of an answer; 0 where nobody answers."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -94,7 +94,7 @@ def tls_before(port: int, context: ssl.SSLContext) -> Iterator[int]:
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     starting = asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    server = asyncio.run_coroutine_threadsafe(starting, loop).result(10)
+    server = asyncio.run_coroutine_threadsafe(starting, loop).result(60)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ def demo(
             time.sleep(0.05)
         stdout, stderr = running.communicate()
     assert len(started) >= 4, stderr  # Redis, S3, the supervisor and its worker
-    assert not [process for process in started if process.is_running()]
+    _, left = psutil.wait_procs(started, timeout=40)  # whose parents died are reaped by another
+    assert not left
     return subprocess.CompletedProcess(command, running.returncode, stdout, stderr)
 
 
@@ -143,9 +145,8 @@ def test_a_demo_that_ends_before_its_time_leaves_nothing_running(
             assert time.monotonic() < deadline
             time.sleep(0.05)
         left = psutil.Process(running.pid).children(recursive=True)
-        assert {word for word in WORDS if any(word in " ".join(p.cmdline()) for p in left)} == set(
-            WORDS
-        )
+        said = " ".join(map(command_of, left))
+        assert {word for word in WORDS if word in said} == set(WORDS)
         running.send_signal(number)
         assert running.wait(40) == (129 if number is signal.SIGHUP else -signal.SIGKILL)
         _, left = psutil.wait_procs(left, timeout=40)
@@ -154,7 +155,16 @@ def test_a_demo_that_ends_before_its_time_leaves_nothing_running(
         running.kill()
         running.wait()
         for process in left:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def command_of(process: psutil.Process) -> str:
+    """Its command line; nothing of one that has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def log(folder: Path) -> str:

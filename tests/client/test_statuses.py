@@ -32,7 +32,7 @@ class Counted:
     def get(self, *args: Any) -> bytes | None:
         self.reads += 1
         if self.slow is not None:
-            self.slow.wait(5)
+            self.slow.wait(30)
         return self._get(*args)
 
     def exists(self, key: str) -> bool:

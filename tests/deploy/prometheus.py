@@ -20,7 +20,7 @@ from tests.tools import tool
 from tests.worker.supervised import free_port
 
 DEPLOYED = ROOT / "deploy" / "prometheus"
-WAIT = 30.0
+WAIT = 60.0
 
 
 @dataclass(frozen=True)

@@ -225,7 +225,7 @@ def broker(services: dict[str, dict[str, Any]], tmp_path: Path) -> Iterator[redi
     finally:
         client.close()
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def test_redis_starts_as_a_broker_must_and_its_password_is_in_no_command_line(

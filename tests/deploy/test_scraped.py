@@ -10,7 +10,6 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -222,7 +221,7 @@ def test_an_alert_is_told_when_its_cause_is_there_and_of_whom(scene: Scene) -> N
 
         until(fires, WAIT, lambda: str(scene.prometheus.alerts()))
 
-    Path(f"{worker.ledger_path}.gate").touch()
+    worker.gate.touch()
     queue, _ = queue_names(MODEL)
     scene.service.redis.lpush(queue, "rubbish")
     scene.service.ask("die")

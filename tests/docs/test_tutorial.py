@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,15 @@ def text(book: Any) -> str:
 
 def started() -> list[str]:
     """What runs beneath us: kernels, servers, workers."""
-    return [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            found.append(" ".join(child.cmdline()))
+    return found
 
 
 def ends_with(before: list[str]) -> None:
-    until(lambda: len(started()) <= len(before), 20.0, lambda: str(started()))
+    until(lambda: len(started()) <= len(before), 60.0, lambda: str(started()))
 
 
 def test_it_is_what_its_source_says(kept: Any) -> None:

@@ -47,7 +47,7 @@ class Scene(Service):
 
     def open_gate(self) -> None:
         """Let all jobs whose prompt is "gate" go on, now and from here on."""
-        self.worker.ledger_path.with_name("ledger.gate").touch()
+        self.worker.gate.touch()
 
     # --- jobs ----------------------------------------------------------------------------------
 
@@ -137,7 +137,7 @@ class Scene(Service):
         named = {under + artifact.key for artifact in record.artifacts.values()}
         named |= {request_key(ledger.tenant, job.id), result_key(ledger.tenant, job.id)}
         # A loser discards what is its own a moment after the winner's mark.
-        until(lambda: set(ledger.store.keys(under)) == named, 10.0, lambda: f"{named} are named")
+        until(lambda: set(ledger.store.keys(under)) == named, 30.0, lambda: f"{named} are named")
         return record
 
     def _stored(self, end: str) -> list[Put]:

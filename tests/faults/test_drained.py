@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from medgemma_cli.embedded import EmbeddedRedis
 
 WAIT = 30.0
-SLACK = 10.0
+SLACK = 20.0
 """Seconds beyond its grace in which a process ends, on a busy machine."""
 
 

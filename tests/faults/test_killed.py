@@ -16,7 +16,7 @@ from tests.service.test_health import Supervisor
 from tests.stub_engine import ANSWER
 
 WAIT = 30.0
-SLACK = 5.0
+SLACK = 20.0
 """Seconds that a busy machine may add to a bound."""
 
 
@@ -75,7 +75,7 @@ def test_a_child_that_loads_for_ten_seconds_is_loaded_once_after_a_crash(scene: 
 
 
 def test_a_child_that_hangs_is_killed_at_the_hard_limit(scene: Scene) -> None:
-    limits = {"MEDGEMMA_SOFT_TIME_LIMIT": "1", "MEDGEMMA_HARD_TIME_LIMIT": "2"}
+    limits = {"MEDGEMMA_SOFT_TIME_LIMIT": "3", "MEDGEMMA_HARD_TIME_LIMIT": "4"}
     with scene.another(MEDGEMMA_MAX_ATTEMPTS="1", **limits):
         job = scene.ask("deaf hang 60")
         with pytest.raises(WorkerLost):

@@ -73,9 +73,10 @@ def test_a_store_that_takes_one_artifact_and_not_another_is_given_no_mark(scene:
 def test_a_store_that_is_away_before_a_job_begins_sends_it_back_to_the_queue(scene: Scene) -> None:
     """Fault 10, before the job that was next: it is taken, and put back, and loses no attempt."""
     with scene.worker as worker:
-        first, second = scene.ask("sleep 1"), scene.ask("Next?")
+        first, second = scene.ask("gate"), scene.ask("Next?")
         scene.running(first)
         scene.s3.refuse()
+        scene.open_gate()
         until(lambda: AWAY in worker.log, WAIT, lambda: worker.log)
         scene.s3.restore()
         for job in (first, second):

@@ -7,7 +7,7 @@ import socket
 import traceback
 import urllib.request
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ class Scene:
             PYTHONPATH=LOUD,
             TMPDIR=str(self._temporary("worker")),
             MEDGEMMA_METRICS_PORT=str(port),
-            MEDGEMMA_SOFT_TIME_LIMIT="4",
+            MEDGEMMA_SOFT_TIME_LIMIT="6",
             MEDGEMMA_HARD_TIME_LIMIT="60",
             MEDGEMMA_MAX_ATTEMPTS="1",
         )
@@ -131,7 +131,7 @@ class Scene:
         def ask(what: str, **options: Any) -> Job:
             return client.submit(picture, f"{what} {PROMPT} {self._url}", **options)
 
-        first, good = ask("sleep 1"), ask("What?", system=SYSTEM, prompt_words="What")
+        first, good = ask("sleep 2"), ask("What?", system=SYSTEM, prompt_words="What")
         cancelled = ask("Cancelled")
         assert cancelled.cancel()
         self._raises(lambda: good.wait(0.1))
@@ -226,7 +226,8 @@ class Scene:
         for pid in (worker.pid, *(process.pid for process, _ in started)):
             parent = psutil.Process(pid)
             for process in (parent, *parent.children(recursive=True)):
-                process.kill()
+                with suppress(psutil.NoSuchProcess):  # its parent ended it
+                    process.kill()
         for process, name in started:
             process.wait()
             self._commands.hear(name)

@@ -28,7 +28,7 @@ from medgemma_tasks.store import Store
 from tests.parts import picture
 from tests.privacy.watching import memory
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -51,6 +51,11 @@ class WorkerProcess:
     @property
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
+
+    @property
+    def gate(self) -> Path:
+        """Once this file is there, jobs whose prompt has "gate" go on, now and from then on."""
+        return self.ledger_path.with_name(f"{self.ledger_path.name}.gate")
 
     def starts(self, job: Job) -> int:
         """How often the engine was started for a job, by any worker that shares the folder."""

@@ -161,10 +161,11 @@ def test_interrupted_it_writes_its_files_and_goes_on_later(idle: Service, tmp_pa
     arguments = (str(path), "--out", "out", "--in-flight", "20")
     with idle.worker as worker:
         first = Command(tmp_path, *arguments)
-        until(lambda: starts(idle).total() >= 10, WAIT, lambda: worker.log)
+        # Of so many it knows some results, having no more than 20 in flight.
+        until(lambda: starts(idle).total() >= 25, WAIT, lambda: worker.log)
         first.process.send_signal(signal.SIGINT)
         status, said, wrong = first.ends()
-        assert status == 130
+        assert status == 130, wrong
         assert "not ended" in said
         assert "Start it again" in wrong
         assert "Traceback" not in wrong

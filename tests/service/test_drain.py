@@ -31,6 +31,7 @@ def drain(*arguments: str) -> tuple[int, str]:
 
 
 def name_of(service: Service, worker: WorkerProcess) -> str:
+    until(lambda: worker.pid in said(service), WAIT, lambda: worker.log)
     return said(service)[worker.pid].name
 
 
@@ -42,10 +43,6 @@ def results(service: Service) -> int:
     """How many attempts left artifacts: one for each job that was committed once."""
     keys = service.ledger.store.keys(jobs_prefix("local"))
     return len({tuple(key.split("/")[2:4]) for key in keys if key.endswith("relevancy.npz")})
-
-
-def open_gate(worker: WorkerProcess) -> None:
-    worker.ledger_path.with_name("ledger.gate").touch()
 
 
 def test_one_that_drains_finishes_its_job_and_the_other_takes_all_that_comes(
@@ -67,7 +64,7 @@ def test_one_that_drains_finishes_its_job_and_the_other_takes_all_that_comes(
             assert stays.holds(job)
         status, printed = drain(name, "--wait", "0.1")
         assert (status, "still hold something" in printed) == (1, True)
-        open_gate(out)
+        out.gate.touch()
         assert drain(name, "--wait", str(WAIT)) == (
             0,
             f"{name} takes no further message\n{name} holds nothing\n",
@@ -99,7 +96,7 @@ def test_a_shard_is_finished_and_nothing_is_taken_whatever_becomes_of_child_and_
         assert (status, "No other worker of phantom is ready" in printed) == (0, True)
         becomes(idle, worker, WorkerState.DRAINING)
         waits = idle.ask("Would it be a guest?")
-        open_gate(worker)
+        worker.gate.touch()
         for job in shard:
             assert job.wait(WAIT).record.attempt == 1
         until(lambda: empty(idle, worker), WAIT)
@@ -147,7 +144,7 @@ def test_that_redis_forgot_a_worker_does_not_mean_that_it_holds_nothing(
         idle.redis.flushdb()
         becomes(idle, worker, WorkerState.DRAINING)
         assert not waiting.done()
-        open_gate(worker)
+        worker.gate.touch()
         assert waiting.result()[0] == 0
         assert held.status().state == "succeeded"
 
@@ -183,17 +180,24 @@ def test_what_kubernetes_does_before_it_stops_a_pod_loses_and_doubles_nothing(
         return next((worker for worker in said(idle).values() if "cpu@" in worker.name), None)
 
     def becomes_so(state: WorkerState, log: WorkerProcess) -> WorkerHealth:
-        until(lambda: (w := of_cpu()) is not None and w.state is state, WAIT, lambda: log.log)
-        found = of_cpu()
-        assert found is not None
-        return found
+        found: list[WorkerHealth] = []
+
+        def so() -> bool:
+            found[:] = filter(None, [of_cpu()])
+            return bool(found) and found[0].state is state
+
+        until(so, WAIT, lambda: log.log)
+        return found[0]
 
     idle.ledger.publish_model(StubEngine().served)
-    with Supervisor(tmp_path, "first").spawned() as first:
-        jobs = [idle.ask("sleep 3"), *(idle.ask(f"Waiting {number}?") for number in range(3))]
+    with Supervisor(tmp_path, "first").spawned() as first, ThreadPoolExecutor() as pool:
+        jobs = [idle.ask("gate"), *(idle.ask(f"Waiting {number}?") for number in range(3))]
         idle.running(jobs[0])
         becomes_so(WorkerState.BUSY, first)
-        status, printed = drain("--here", "--wait", str(WAIT))
+        waiting = pool.submit(drain, "--here", "--wait", str(WAIT))
+        becomes_so(WorkerState.DRAINING, first)
+        first.gate.touch()
+        status, printed = waiting.result()
         assert (status, "holds nothing" in printed) == (0, True)
         assert jobs[0].status().state == "succeeded"
         assert idle.redis.llen(queue_names("phantom")[0]) == 3

@@ -65,7 +65,7 @@ def test_a_job_past_its_deadline_is_not_run(idle: Service) -> None:
 
 def test_a_running_job_ends_at_its_deadline(idle: Service) -> None:
     with idle.worker:
-        job = idle.ask("sleep 60", expires=1.5)
+        job = idle.ask("sleep 60", expires=4)
         with pytest.raises(JobExpired):
             job.wait(WAIT)
         assert job.status().attempt == 1
@@ -120,7 +120,7 @@ def test_each_job_of_a_shard_has_the_limit_of_one(idle: Service, tmp_path: Path)
     jobs = [idle.ask(prompt) for prompt in prompts]
     idle.redis.flushall()
     publish(make_app(idle.settings), idle.settings, "phantom", [job.id for job in jobs], batch=True)
-    limits = {"MEDGEMMA_SOFT_TIME_LIMIT": "2", "MEDGEMMA_HARD_TIME_LIMIT": "20"}
+    limits = {"MEDGEMMA_SOFT_TIME_LIMIT": "3", "MEDGEMMA_HARD_TIME_LIMIT": "40"}
     with WorkerProcess(tmp_path, **limits) as worker:
         for job in jobs:
             until(lambda job=job: job.status().state.terminal, WAIT)
@@ -141,12 +141,13 @@ def test_a_job_that_outlives_a_workers_grace_is_not_counted_against_it(
     """Four times told to stop over one job, of which three attempts are allowed."""
     grace = {"MEDGEMMA_SHUTDOWN_GRACE": "0"}
     idle.ledger.publish_model(StubEngine().served)
-    job = idle.ask("sleep 1.5")
+    job = idle.ask("gate")
     for turn in range(4):
         with WorkerProcess(tmp_path, f"turn {turn}", **grace) as worker:
             until(lambda n=turn: worker.starts(job) == n + 1, WAIT)
             worker.terminate()
             worker.wait(WAIT)
+    idle.worker.gate.touch()
     with idle.worker:
         assert job.wait(WAIT).record.attempt == 1
 
@@ -166,11 +167,12 @@ def test_a_dead_attempts_artifacts_go_with_the_commit(idle: Service) -> None:
 def test_a_job_delivered_twice_runs_on_one_worker_at_a_time(idle: Service, tmp_path: Path) -> None:
     first, second = (WorkerProcess(tmp_path, name) for name in ("first", "second"))
     with first, second:
-        job = idle.ask("sleep 4")
+        job = idle.ask("gate")
         idle.running(job)
         for _ in range(3):
             publish(make_app(idle.settings), idle.settings, "phantom", [job.id])
+        until(lambda: "runs on another worker" in first.log + second.log, WAIT)
+        first.gate.touch()
         assert job.wait(WAIT).record.attempt == 1
         until(lambda: "has its result already" in first.log + second.log, WAIT)
-        assert "runs on another worker" in first.log + second.log
         assert first.starts(job) == 1

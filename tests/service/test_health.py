@@ -70,12 +70,13 @@ def test_a_worker_is_starting_then_ready_then_busy_then_gone(idle: Service, tmp_
         assert (busy.job.tenant, busy.job.job_id, busy.job.attempt) == ("local", job.id, 1)
         job.wait(WAIT)
         assert becomes(idle, worker, WorkerState.READY).done == 1
-        last = idle.ask("sleep 4")
-        idle.running(last)
+        last = idle.ask("gate")
+        until(lambda: last.status().stage is Stage.EXPLAINING, WAIT)
         worker.terminate()
-        stopping = becomes(idle, worker, WorkerState.STOPPING)
+        stopping = becomes(idle, worker, WorkerState.STOPPING, job=True)
         assert stopping.job is not None
         assert stopping.job.stage is Stage.EXPLAINING
+        worker.gate.touch()
         assert worker.wait(WAIT) == 0
         assert said(idle) == {}
         assert last.status().state is State.SUCCEEDED
@@ -98,7 +99,8 @@ def test_a_worker_whose_child_stands_still_is_defunct_until_it_goes_on(
         if at_work:
             becomes(idle, worker, WorkerState.BUSY)
         else:
-            job.wait(WAIT)
+            # It has its mark a moment before the worker is through with it.
+            until(lambda: said(idle)[worker.pid].done == 1, WAIT, lambda: worker.log)
         child = worker.child_of(job)
         os.kill(child, signal.SIGSTOP)
         defunct = becomes(idle, worker, WorkerState.DEFUNCT)
@@ -120,7 +122,8 @@ def test_a_worker_whose_child_hangs_in_a_driver_is_defunct(idle: Service, tmp_pa
         os.kill(worker.child_of(job), signal.SIGKILL)
         job.cancel()
         becomes(idle, worker, WorkerState.READY)
-        idle.ask("hang 20")
+        # The cancelled one may come once more before it.
+        idle.running(idle.ask("hang 30"))
         becomes(idle, worker, WorkerState.BUSY)
         stays(idle, worker, WorkerState.BUSY)
 

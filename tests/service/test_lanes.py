@@ -45,12 +45,16 @@ def test_under_a_load_of_interactive_jobs_two_workers_still_take_a_batch_job(
     one, other = WorkerProcess(tmp_path, "one", **SHORT), WorkerProcess(tmp_path, "other", **SHORT)
     with together(one, other):
         until(lambda: len(bulk_first(idle)) == 1, WAIT, lambda: f"{team(idle)}\n{one.log}")
-        load = [idle.ask(f"sleep 0.4 {number}") for number in range(LOAD)]
+        for number in range(2):  # neither takes another job until all wait
+            idle.running(idle.ask(f"gate {number}"))
+        load = [idle.ask(f"sleep 0.2 {number}") for number in range(LOAD)]
         batch = ask_batch(idle)
+        one.gate.touch()
         for job in (*load, batch):
             job.wait(WAIT)
         last = max(one.started(job)[0] for job in load)
         assert one.started(batch)[0] < last
+        until(lambda: len(bulk_first(idle)) == 1, WAIT)
         (pid,) = bulk_first(idle)
         leaving, staying = (one, other) if other.pid == pid else (other, one)
         leaving.terminate()
@@ -66,7 +70,7 @@ def test_one_worker_that_is_alone_takes_interactive_jobs_first(
         idle.running(first)
         batch = ask_batch(idle)
         load = [idle.ask(f"sleep 0.1 {number}") for number in range(LOAD)]
-        worker.ledger_path.with_name("ledger.gate").touch()
+        worker.gate.touch()
         for job in (*load, batch):
             job.wait(WAIT)
         assert worker.started(batch)[0] > max(worker.started(job)[0] for job in load)

@@ -25,6 +25,8 @@ def test_messages_are_read_first_after_a_reconnection_too(idle: Service, tmp_pat
     made = Generator(1, [JOB], [OTHER_JOB], tmp_path / "trap").make(40)
     wrong = [bad for bad in made if bad.fate == bad_messages.DROPPED]
     with idle.worker:
+        # Its child may serve a moment before its parent is connected.
+        until(lambda: " ready." in idle.worker.log, WAIT)
         idle.redis.client_kill_filter(_type="normal", skipme=True)
         for bad in wrong:
             idle.redis.lpush(bad.key, bad.content)
@@ -41,8 +43,8 @@ def test_the_limit_of_the_worker_holds_whatever_the_clients_is(
     idle: Service, tmp_path: Path, clients: dict[str, int]
 ) -> None:
     client = Client(idle.settings.model_copy(update=clients))
-    limits = {"MEDGEMMA_SOFT_TIME_LIMIT": "1", "MEDGEMMA_HARD_TIME_LIMIT": "20"}
+    limits = {"MEDGEMMA_SOFT_TIME_LIMIT": "3", "MEDGEMMA_HARD_TIME_LIMIT": "40"}
     with WorkerProcess(tmp_path, **limits):
         with pytest.raises(JobTimeLimit):
-            client.submit(picture(), "hang 10").wait(WAIT)
+            client.submit(picture(), "hang 60").wait(WAIT)
         assert client.submit(picture(), "Alive after that?").wait(WAIT).answer == ANSWER

@@ -28,10 +28,14 @@ def test_a_job_whose_message_is_gone_as_its_child_dies_is_put_back_by_an_idle_wo
 def test_a_worker_alone_starts_its_reconciler_again_where_that_was_killed(
     idle: Service, tmp_path: Path
 ) -> None:
+    def reconciles(process: psutil.Process) -> bool:
+        try:
+            return "medgemma_worker.supervisor.beside" in process.cmdline()
+        except psutil.NoSuchProcess:  # or is a zombie by now
+            return False
+
     def reconcilers() -> list[psutil.Process]:
-        beside = "medgemma_worker.supervisor.beside"
-        children = psutil.Process(worker.pid).children()
-        return [p for p in children if p.status() != "zombie" and beside in p.cmdline()]
+        return list(filter(reconciles, psutil.Process(worker.pid).children()))
 
     with WorkerProcess(tmp_path, **SHORT) as worker:
         (first,) = reconcilers()
@@ -52,7 +56,7 @@ class Supervisor(WorkerProcess):
 def test_a_supervisor_puts_back_what_redis_lost(idle: Service, tmp_path: Path) -> None:
     with Supervisor(tmp_path, "supervisor", **SHORT) as worker:
         jobs = [idle.ask(f"sleep 0.5 of {number}") for number in range(8)]
-        idle.running(jobs[0])
+        until(lambda: worker.starts(jobs[0]), WAIT)
         idle.redis.flushall()
         for job in jobs:
             assert job.wait(WAIT).answer == ANSWER

@@ -69,11 +69,12 @@ def test_a_stopped_worker_finds_what_it_stored_and_its_job_keeps_all_it_names(
     idle: Service, tmp_path: Path
 ) -> None:
     with WorkerProcess(tmp_path) as worker:
-        job = idle.ask("sleep 1")
+        job = idle.ask("gate")
         idle.running(job)
         os.killpg(worker.pid, signal.SIGSTOP)
         idle.ledger.put_artifacts(job.id, "9-ab", {"relevancy.npz": (b"12345", "x/y")})
         assert swept("--older-than", "0")["artifacts"] == 0
+        worker.gate.touch()
         os.killpg(worker.pid, signal.SIGCONT)
         until(lambda: job.status().state is State.SUCCEEDED, WAIT)
         assert swept("--older-than", "0")["artifacts"] == 1

@@ -146,12 +146,14 @@ def test_a_gateway_tells_which_route_was_asked_and_not_by_whom_or_in_what_words(
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
+
+    def routes() -> list[str | None]:
+        return [attributes(span).get("http.route") for _, span in list(collector.spans)]
+
     with GatewayProcess(tmp_path) as gateway, gateway.client() as api:
         header = {**gateway.ours, "User-Agent": PROMPT}
-        api.get(f"/v1/explanations/{'0' * 32}", params={"q": PROMPT}, headers=header)
         api.get(f"/{PROMPT}", headers=header)
-        until(lambda: "/v1/explanations" in str(collector.spans), WAIT)
-    routes = [attributes(span).get("http.route") for _, span in collector.spans]
-    assert "/v1/explanations/{job_id}" in routes, routes
+        api.get(f"/v1/explanations/{'0' * 32}", params={"q": PROMPT}, headers=header)
+        until(lambda: "/v1/explanations/{job_id}" in routes(), WAIT, lambda: str(routes()))
     assert {service for service, _ in collector.spans} == {"medgemma-gateway"}
     assert found(b"".join(collector.raw)) == []

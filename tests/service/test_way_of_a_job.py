@@ -67,7 +67,14 @@ def test_force_makes_it_another_job(service: Service) -> None:
 
 def test_progress_is_seen_on_the_way(service: Service) -> None:
     seen: list[Status] = []
-    service.ask("sleep 0.4").wait(WAIT, progress=seen.append)
+
+    def watch(status: Status) -> None:
+        seen.append(status)
+        if status.state is State.RUNNING:
+            service.worker.gate.touch()
+
+    service.ask("gate").wait(WAIT, progress=watch)
+    service.worker.gate.unlink()
     assert State.RUNNING in {status.state for status in seen}
     assert seen[-1].state is State.SUCCEEDED
 
@@ -84,12 +91,14 @@ def test_an_unknown_id_is_not_found(service: Service) -> None:
 
 
 def test_a_wait_that_ends_leaves_the_job_running(service: Service) -> None:
-    job = service.ask("sleep 0.6 patiently")
+    job = service.ask("gate patiently")
     with pytest.raises(WaitTimeout):
         job.wait(0.1)
     with pytest.raises(JobNotFinished):
         job.result()
+    service.worker.gate.touch()
     assert job.wait(WAIT).answer == ANSWER
+    service.worker.gate.unlink()
 
 
 def test_a_keyword_that_is_not_in_the_answer_keeps_the_answer(service: Service) -> None:
@@ -116,24 +125,26 @@ def test_a_failed_job_is_archived_and_runs_again(service: Service) -> None:
 
 
 def test_a_running_job_is_cancelled_and_its_worker_is_free(service: Service) -> None:
-    job = service.ask("sleep 30")
+    job = service.ask("sleep 120")
     service.running(job)
     assert job.cancel()
     with pytest.raises(JobCancelled):
-        job.wait(5)
-    assert service.ask("Free again?").wait(5).answer == ANSWER
+        job.wait(WAIT)
+    assert service.ask("Free again?").wait(WAIT).answer == ANSWER
     assert job.status().state is State.CANCELLED
     assert not job.cancel()
 
 
 def test_a_queued_job_that_was_cancelled_never_starts(service: Service) -> None:
-    busy = service.ask("sleep 0.5 busily")
+    busy = service.ask("gate busily")
     service.running(busy)
     queued = service.ask("Never started?")
     assert queued.cancel()
     with pytest.raises(JobCancelled):
         queued.result()
+    service.worker.gate.touch()
     busy.wait(WAIT)
+    service.worker.gate.unlink()
     service.ask("After it?").wait(WAIT)
     assert service.worker.starts(queued) == 0
 
@@ -185,11 +196,13 @@ def test_a_model_that_nobody_serves_is_refused_by_the_client(service: Service) -
 
 
 def test_no_patient_text_is_in_the_log_or_in_redis(service: Service) -> None:
-    busy = service.ask("sleep 1 canary-prompt-a")
+    busy = service.ask("gate canary-prompt-a")
     service.running(busy)
     service.ask("canary-prompt-b", system="canary-system", keyword="canary-keyword")
     dumps = [service.dump()]
+    service.worker.gate.touch()
     busy.wait(WAIT)
+    service.worker.gate.unlink()
     with pytest.raises(KeywordNotInAnswer):
         service.ask("canary-prompt-b", system="canary-system", keyword="canary-keyword").wait(WAIT)
     dumps.append(service.dump())

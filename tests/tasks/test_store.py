@@ -241,7 +241,7 @@ def test_no_more_calls_are_under_way_than_are_allowed(
             now[0] += 1
             most.append(now[0])
         under_way.release()
-        go_on.wait(10)
+        go_on.wait(60)
         with counting:
             now[0] -= 1
 
@@ -250,9 +250,9 @@ def test_no_more_calls_are_under_way_than_are_allowed(
     with ThreadPoolExecutor(6) as pool:
         puts = [pool.submit(store.put, f"k{k}", b"") for k in range(6)]
         for _ in range(seen):
-            assert under_way.acquire(timeout=10)
+            assert under_way.acquire(timeout=60)
         assert not under_way.acquire(blocking=False)
         go_on.set()
         for put in puts:
-            put.result(10)
+            put.result(60)
     assert max(most) == seen

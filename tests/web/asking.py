@@ -41,7 +41,7 @@ def ask(
     )
 
 
-def ended(api: httpx.Client, header: dict[str, str], where: str, seconds: float = 20) -> Any:
+def ended(api: httpx.Client, header: dict[str, str], where: str, seconds: float = 60) -> Any:
     """The status of a job once it has ended."""
     deadline = time.monotonic() + seconds
     while True:

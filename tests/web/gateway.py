@@ -20,7 +20,7 @@ from medgemma_web.keys import add_key
 from tests.service.harness import ROOT
 
 HOST = "127.0.0.1"
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 
 
 class GatewayProcess:
@@ -113,7 +113,7 @@ class GatewayProcess:
     @contextmanager
     def connection(self, said: str = "") -> Iterator[socket.socket]:
         """A connection by hand, over which something was sent."""
-        with socket.create_connection((HOST, self.port), timeout=20) as connection:
+        with socket.create_connection((HOST, self.port), timeout=60) as connection:
             connection.sendall(said.encode())
             yield connection
 

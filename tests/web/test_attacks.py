@@ -25,7 +25,8 @@ FLAT = 60_000_000
 @pytest.fixture(scope="module")
 def hasty(servers: Settings, folder: Path) -> Iterator[GatewayProcess]:
     """A gateway with little patience."""
-    limits = {"idle_timeout": 1, "upload_timeout": 3, "head_timeout": 1, "uploads_at_once": 4}
+    # Of these the large uploads, all four at once, take a part on a busy machine.
+    limits = {"idle_timeout": 2, "upload_timeout": 6, "head_timeout": 1, "uploads_at_once": 4}
     much = {"max_upload_bytes": 50_000_000, "requests_per_minute": 100_000}
     with GatewayProcess(folder, **much, **limits) as gateway:
         with gateway.connection(gateway.post(FORM, "Content-Length: 0")) as connection:
@@ -120,7 +121,7 @@ def test_a_thousand_half_open_uploads_are_refused_and_others_still_served(
     head = hasty.post(FORM, "Content-Length: 1000").encode()
     with ExitStack() as stack, hasty.client() as other:
         halves = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", hasty.port), timeout=20))
+            stack.enter_context(socket.create_connection(("127.0.0.1", hasty.port), timeout=60))
             for _ in range(HALF_OPEN)
         ]
         for half in halves:
@@ -158,7 +159,7 @@ def test_large_uploads_at_the_same_time_are_read_one_after_the_other(hasty: Gate
     def upload() -> None:
         with hasty.connection(hasty.post(FORM, f"Content-Length: {len(body)}")) as connection:
             connection.sendall(body[:-1])
-            start.wait(20)
+            start.wait(60)
             connection.sendall(body[-1:])
             told.append(status_of(answer(connection)))
 

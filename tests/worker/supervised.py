@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ class Supervisor:
         return [json.loads(line) for line in self._lines()]
 
     def ends_with(self) -> tuple[int, str]:
-        return self.running.wait(20), self._output.read_text()
+        return self.running.wait(60), self._output.read_text()
 
     def log_says(self, words: str) -> None:
         wait_for(lambda: words in self._output.read_text())
@@ -122,7 +123,7 @@ class Supervisor:
         return [line for line in self.report.read_text().splitlines(True) if line.endswith("\n")]
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -151,6 +152,7 @@ def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
         return
     if process.poll() is None:
         for child in psutil.Process(process.pid).children(recursive=True):
-            child.kill()
+            with suppress(psutil.NoSuchProcess):  # the launcher was quicker
+                child.kill()
     process.kill()
     process.wait()

@@ -115,16 +115,16 @@ def handed() -> Iterator[Handed]:
 def test_those_that_wait_are_answered_together_and_each_gets_its_own(handed: Handed) -> None:
     futures = [handed.asks(text) for text in ("one", "two", "three")]
     handed.answers()
-    assert [future.result(5) for future in futures] == ["ONE", "TWO", "THREE"]
+    assert [future.result(30) for future in futures] == ["ONE", "TWO", "THREE"]
     assert handed.engine.batches == [["one", "two", "three"]]
 
 
 def test_ones_error_is_its_own(handed: Handed) -> None:
     good, bad = handed.asks("one"), handed.asks("empty")
     handed.answers()
-    assert good.result(5) == "ONE"
+    assert good.result(30) == "ONE"
     with pytest.raises(EmptyAnswer):
-        bad.result(5)
+        bad.result(30)
 
 
 def test_what_goes_wrong_for_a_whole_batch_is_the_error_of_each(handed: Handed) -> None:
@@ -136,7 +136,7 @@ def test_what_goes_wrong_for_a_whole_batch_is_the_error_of_each(handed: Handed) 
     handed.answers()
     for future in futures:
         with pytest.raises(ValueError):
-            future.result(5)
+            future.result(30)
 
 
 def test_a_batch_that_does_not_fit_waits_again_and_is_halved(handed: Handed) -> None:
@@ -144,7 +144,7 @@ def test_a_batch_that_does_not_fit_waits_again_and_is_halved(handed: Handed) -> 
     futures = [handed.asks(str(number)) for number in range(8)]
     while handed.device.answering:
         handed.device.answer_next(handed.device.answered_together(handed.device.answering))
-    assert [future.result(5) for future in futures] == list("01234567")
+    assert [future.result(30) for future in futures] == list("01234567")
     assert list(map(len, handed.engine.batches)) == [8, 4, 2, 2, 2, 2]
 
 
@@ -153,7 +153,7 @@ def test_one_that_does_not_fit_by_itself_has_failed(handed: Handed) -> None:
     future = handed.asks("one")
     handed.answers()
     with pytest.raises(OutOfMemory):
-        future.result(5)
+        future.result(30)
 
 
 def test_a_job_that_is_no_longer_wanted_leaves_the_line_at_once(
@@ -169,9 +169,9 @@ def test_a_job_that_is_no_longer_wanted_leaves_the_line_at_once(
 
     run.hearers.append(cancelled)
     with pytest.raises(JobCancelled):
-        future.result(5)
+        future.result(30)
     handed.answers()
-    assert other.result(5) == "TWO"
+    assert other.result(30) == "TWO"
     assert handed.engine.batches == [["two"]]
 
 
@@ -220,8 +220,8 @@ def test_of_several_answered_together_the_one_no_longer_wanted_stops_alone(
     handed.engine.within = within
     handed.answers()
     with pytest.raises(JobCancelled, match="no longer wanted"):
-        futures[0].result(5)
-    assert futures[1].result(5) == "TWO"
+        futures[0].result(30)
+    assert futures[1].result(30) == "TWO"
 
 
 def test_a_job_tells_how_far_its_step_is(handed: Handed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +234,7 @@ def test_a_job_tells_how_far_its_step_is(handed: Handed, monkeypatch: pytest.Mon
 
     handed.engine.within = within
     handed.device.explain_next(handed.device.explaining[:1])
-    assert future.result(5) == "ANSWER explained"
+    assert future.result(30) == "ANSWER explained"
     assert handed.reports[0] == (JOB, Stage.EXPLAINING, 0.0)
 
 
@@ -256,7 +256,7 @@ def test_a_step_that_hears_of_its_end_in_the_middle_ends_there(
     handed.engine.within = within
     handed.device.explain_next(handed.device.explaining[:1])
     with pytest.raises(JobCancelled):
-        future.result(5)
+        future.result(30)
 
 
 @pytest.fixture
@@ -283,7 +283,7 @@ def test_the_signal_ends_the_explanation_of_the_job_that_the_board_names(
     handed.engine.within = within
     handed.device.explain_next(handed.device.explaining[:1])
     with pytest.raises(JobCancelled):
-        future.result(5)
+        future.result(30)
     assert handed.board.heard == JOB
     os.kill(os.getpid(), STOP)  # between steps it ends nothing
 
@@ -292,7 +292,7 @@ def test_the_signal_ends_no_other_job(handed: Handed, stop: Callable[[str], None
     future = handed.explains()
     handed.engine.within = lambda tell: stop(OTHER_JOB)
     handed.device.explain_next(handed.device.explaining[:1])
-    assert future.result(5) == "ANSWER explained"
+    assert future.result(30) == "ANSWER explained"
 
 
 def test_the_signal_takes_one_of_several_out_and_the_others_go_on(
@@ -302,8 +302,8 @@ def test_the_signal_takes_one_of_several_out_and_the_others_go_on(
     handed.engine.within = lambda tell: stop(JOB)
     handed.answers()
     with pytest.raises(JobCancelled):
-        futures[0].result(5)
-    assert futures[1].result(5) == "TWO"
+        futures[0].result(30)
+    assert futures[1].result(30) == "TWO"
 
 
 def explaining(*texts: str, together: int = 4) -> tuple[Handed, list[Future[Any]]]:
@@ -328,7 +328,7 @@ def explain_all(handed: Handed) -> None:
 def test_answers_are_explained_together_and_each_gets_its_own() -> None:
     handed, futures = explaining("one", "two", "three", "four", "five")
     explain_all(handed)
-    assert [f.result(5) for f in futures] == [
+    assert [f.result(30) for f in futures] == [
         f"{text} explained" for text in ("one", "two", "three", "four", "five")
     ]
     assert list(map(len, handed.engine.batches)) == [4, 1]
@@ -343,10 +343,10 @@ def test_no_answer_fails_for_another_that_is_explained_with_it() -> None:
 
     handed.engine.within = within
     explain_all(handed)
-    assert futures[0].result(5) == "one explained"
-    assert futures[2].result(5) == "three explained"
+    assert futures[0].result(30) == "one explained"
+    assert futures[2].result(30) == "three explained"
     with pytest.raises(EmptyAnswer):
-        futures[1].result(5)
+        futures[1].result(30)
     assert list(map(len, handed.engine.batches)) == [3, 1, 1, 1]
 
 
@@ -354,7 +354,7 @@ def test_explanations_that_do_not_fit_together_are_halved() -> None:
     handed, futures = explaining("one", "two", "three", "four")
     handed.engine.room = 1
     explain_all(handed)
-    assert len([future.result(5) for future in futures]) == 4
+    assert len([future.result(30) for future in futures]) == 4
     assert list(map(len, handed.engine.batches)) == [4, 2, 1, 1, 1, 1]
 
 
@@ -368,7 +368,7 @@ def test_a_shard_that_is_late_ends_with_all_that_are_explained_together() -> Non
     explain_all(handed)
     for future in futures:
         with pytest.raises(SoftTimeLimitExceeded):
-            future.result(5)
+            future.result(30)
     assert len(handed.engine.batches) == 1
 
 
@@ -386,8 +386,8 @@ def test_one_that_is_cancelled_among_several_leaves_the_others_theirexplanations
     finally:
         signal.signal(STOP, before)
     with pytest.raises(JobCancelled):
-        futures[0].result(5)
-    assert futures[1].result(5) == "two explained"
+        futures[0].result(30)
+    assert futures[1].result(30) == "two explained"
 
 
 @pytest.fixture
@@ -409,7 +409,7 @@ def test_a_step_that_takes_too_long_ends_and_no_other(handed: Handed, clock: lis
     handed.engine.within = late
     handed.device.explain_next(handed.device.explaining[:1])
     with pytest.raises(JobTimeLimit):
-        future.result(5)
+        future.result(30)
     clock[0] += 100.0
     handed.device.end_if_late(10.0)  # between steps it ends nothing
 
@@ -427,7 +427,7 @@ def test_a_batch_that_takes_too_long_is_halved_before_anyone_is_blamed(
     handed.engine.within = late
     while handed.device.answering:
         handed.device.answer_next(handed.device.answered_together(handed.device.answering))
-    assert [future.result(5) for future in futures] == ["ONE", "TWO"]
+    assert [future.result(30) for future in futures] == ["ONE", "TWO"]
 
 
 def test_while_a_step_runs_the_board_says_since_when(handed: Handed) -> None:
@@ -435,7 +435,7 @@ def test_while_a_step_runs_the_board_says_since_when(handed: Handed) -> None:
     handed.engine.within = lambda tell: seen.append(handed.board.step)
     seen: list[float] = []
     handed.device.explain_next(handed.device.explaining[:1])
-    future.result(5)
+    future.result(30)
     assert seen[0] > 0
     assert handed.board.step == 0.0
     assert handed.device.busy > 0

@@ -76,7 +76,7 @@ def test_who_asks_again_for_a_job_that_was_dropped_finds_nothing_in_the_way(
     live.mark_queued([JOB])
     with live.listening(JOB) as bell:
         runner.run(JOB)
-        assert bell.wait(5)
+        assert bell.wait(20)
     assert not live.under_way(JOB)
 
 

@@ -127,7 +127,7 @@ def test_a_bad_slice_in_a_folder_refuses_that_row_alone(readers: Of, base: Path)
         ("os._exit(7)", "decoder_died", "Image 2: the process"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "decoder_died", "SIGSEGV"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "decoder_died", "SIGKILL"),
-        ("time.sleep(600)", "reading_time_limit", "Image 2: the limit of 2 s"),
+        ("time.sleep(600)", "reading_time_limit", "Image 2: the limit of 5 s"),
         ("bytearray(2**50)", "truncated_image", "Image 2: "),
     ],
 )
@@ -136,7 +136,7 @@ def test_a_decoder_that_dies_or_hangs_costs_its_row_alone(
 ) -> None:
     hostile(base, monkeypatch, does)
     rows = [row(1, "a.png"), row(2, "a.png", "hostile.png"), row(3, "a.png")]
-    with readers(row_seconds=2 if "sleep" in does else 300) as running:
+    with readers(row_seconds=5 if "sleep" in does else 300) as running:
         first, second, third = running.read(rows)
     assert isinstance(first, Read)
     assert isinstance(second, BadRow)

@@ -164,9 +164,13 @@ def test_where_no_stream_comes_through_the_job_is_asked_about(
     watched = enter()
     page = watched.page
     page.route("**/events", lambda route: route.abort())
-    ask(page, "sleep 1 without a stream")
+    ask(page, "gate without a stream")
+    job = job_in(page)
+    page.wait_for_event("response", lambda answer: answer.url.endswith(job))
+    service.worker.gate.touch()
     report(page)
-    looks = [url for url in watched.requests if url.endswith(job_in(page))]
+    service.worker.gate.unlink()
+    looks = [url for url in watched.requests if url.endswith(job)]
     assert len(looks) >= 2
 
 
@@ -192,8 +196,8 @@ def test_a_gateway_that_goes_away_is_waited_for(
         expect(page.locator("[aria-current=step]")).to_have_text("Explaining")
         gateway.kill()
         assert "The gateway does not answer" in trouble(page)
-        (gate := service.worker.ledger_path.with_name("ledger.gate")).touch()
+        service.worker.gate.touch()
         with gateway:
             report(page)
-        gate.unlink()
+        service.worker.gate.unlink()
         expect(page.locator(".alert")).to_have_count(0)

@@ -60,6 +60,7 @@ def test_the_keyboard_alone_leads_from_the_key_to_the_report(
     keys.press("Tab")
     keys.press("Enter")
     frame = report(page)
+    frame.locator("#words .word").first.wait_for()
     expect(page.locator("#job h2")).to_be_focused()
     for name in ("Open on its own", "Download", "New question"):
         keys.press("Tab")

@@ -85,7 +85,7 @@ def test_a_committed_job_is_forgotten_and_announced(committer: Committer, live: 
     live.mark_queued([JOB])
     with live.listening(JOB) as bell:
         committer.success(Attempt(1, "ab"), EXPLAINED, Stopwatch())
-        assert bell.wait(1.0)
+        assert bell.wait(20.0)
     assert not live.under_way(JOB)
 
 
