@@ -39,7 +39,16 @@ def chained(held: list[weakref.ref[File]]) -> None:
         raise InvalidRequest("The file is no image.") from None
 
 
-@pytest.mark.parametrize("read", [refused, chained])
+def going_round(held: list[weakref.ref[File]]) -> None:
+    refusal = InvalidRequest("The file is no image.")
+    refusal.__context__ = ValueError("no image")
+    refusal.__context__.__context__ = refusal
+    file = File()
+    held.append(weakref.ref(file))
+    raise refusal
+
+
+@pytest.mark.parametrize("read", [refused, chained, going_round])
 def test_what_was_read_is_let_go_before_the_next_is_read_although_its_error_is_still_to_be_told(
     read: Callable[[list[weakref.ref[File]]], None],
 ) -> None:

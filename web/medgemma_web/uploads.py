@@ -179,7 +179,9 @@ def kind_of(request: Request) -> str:
 def _let_go(error: BaseException | None) -> None:
     """Clear the variables of all that an error broke off, and of the errors before it: until it is
     told, its traceback would hold the files that were read."""
-    while error is not None:
+    done = set[int]()
+    while error is not None and id(error) not in done:  # they may go round
+        done.add(id(error))
         clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
 
